@@ -1,0 +1,24 @@
+"""Feature-metric alignment: cost, Levenberg-Marquardt, covariance."""
+
+from pixloc_ros.alignment.aggregate import average_observations
+from pixloc_ros.alignment.covariance import condition_number, pose_covariance
+from pixloc_ros.alignment.damping import damped_step, learned_damping
+from pixloc_ros.alignment.kernels import linearize
+from pixloc_ros.alignment.levenberg_marquardt import LMOptions, LMResult, align, optimize_level
+from pixloc_ros.alignment.problem import AlignmentProblem, LinearSystem, query_table
+
+__all__ = [
+    "AlignmentProblem",
+    "LMOptions",
+    "LMResult",
+    "LinearSystem",
+    "align",
+    "average_observations",
+    "condition_number",
+    "damped_step",
+    "learned_damping",
+    "linearize",
+    "optimize_level",
+    "pose_covariance",
+    "query_table",
+]

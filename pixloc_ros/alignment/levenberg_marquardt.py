@@ -1,0 +1,139 @@
+"""Feature-metric alignment of pose hypotheses by Levenberg-Marquardt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pixloc_ros.alignment.damping import damped_step
+from pixloc_ros.alignment.kernels import linearize
+from pixloc_ros.alignment.problem import AlignmentProblem, LinearSystem
+from pixloc_ros.geometry import Pose
+
+Observer = Callable[[int, LinearSystem, Tensor, Pose], None]
+"""Called after each iteration with its number, the system it solved, delta and the new poses."""
+
+
+@dataclass(frozen=True)
+class LMOptions:
+    """How one level is optimized.
+
+    iterations: most iterations. tolerance: root mean square motion of the projected points
+    in cells under which a hypothesis has converged (independent of the scale of the map).
+    reject_steps: keep a step only if it lowers the cost, and adapt the damping as Marquardt
+    does; without it every step is taken, as in the original.
+    min_points: fewest visible points with which a hypothesis goes on.
+    """
+
+    iterations: int = 20
+    tolerance: float = 0.02
+    reject_steps: bool = True
+    min_points: int = 10
+
+
+@dataclass(frozen=True)
+class LMResult:
+    """pose: (B,) refined. system: at that pose. iterations: (B,) that moved each hypothesis.
+
+    failed: (B,) too few visible points or a singular system on the way.
+    """
+
+    pose: Pose
+    system: LinearSystem
+    iterations: Tensor
+    failed: Tensor
+
+
+def _select(choice: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    return torch.where(choice.reshape(-1, *([1] * (new.dim() - 1))), new, old)
+
+
+def _select_system(choice: Tensor, new: LinearSystem, old: LinearSystem) -> LinearSystem:
+    names = old.__dataclass_fields__
+    return LinearSystem(**{n: _select(choice, getattr(new, n), getattr(old, n)) for n in names})
+
+
+def _rms_motion(before: LinearSystem, after: LinearSystem) -> Tensor:
+    seen = (before.valid & after.valid).to(before.pixels.dtype)
+    moved = torch.where(
+        seen.bool()[..., None], after.pixels - before.pixels, torch.zeros_like(after.pixels)
+    )
+    return ((moved**2).sum(-1).sum(-1) / seen.sum(-1).clamp(min=1)).sqrt()
+
+
+def optimize_level(
+    problem: AlignmentProblem,
+    start: Pose,
+    damping: Tensor,
+    options: LMOptions,
+    observer: Observer | None = None,
+) -> LMResult:
+    """Refine hypotheses (B,) `cam_from_map` at one level.
+
+    damping: (6,) factors of `alignment.damping`. Differentiable in features, confidences,
+    points, start and damping.
+    """
+    pose = start
+    system = linearize(problem, pose)
+    batch = pose.shape[0]
+    boost = torch.ones(batch, 1, dtype=pose.dtype, device=pose.device)
+    failed = torch.zeros(batch, dtype=torch.bool, device=pose.device)
+    done = failed
+    iterations = torch.zeros(batch, dtype=torch.long, device=pose.device)
+    for number in range(options.iterations):
+        failed = failed | (~done & (system.valid.sum(-1) < options.min_points))
+        delta, solved = damped_step(system.hessian, system.gradient, damping * boost)
+        failed = failed | (~done & ~solved)
+        active = ~done & ~failed
+        delta = _select(active, delta, torch.zeros_like(delta))
+        moved = pose.perturb(delta)
+        next_system = linearize(problem, moved)
+        if options.reject_steps:
+            accepted = active & (next_system.cost <= system.cost)
+            boost = torch.where(accepted[:, None], boost / 3, boost * 10).clamp(1e-3, 1e6)
+        else:
+            accepted = active
+        settled = _rms_motion(system, next_system) < options.tolerance
+        if observer is not None:
+            observer(number, system, delta, moved)
+        iterations = iterations + accepted
+        pose = Pose(
+            _select(accepted, moved.rotation, pose.rotation),
+            _select(accepted, moved.translation, pose.translation),
+        )
+        system = _select_system(accepted, next_system, system)
+        done = done | settled
+        if options.tolerance > 0 and bool((done | failed).all()):
+            break
+    return LMResult(pose, system, iterations, failed)
+
+
+def align(
+    problems: Sequence[AlignmentProblem],
+    start: Pose,
+    dampings: Sequence[Tensor],
+    options: LMOptions,
+    observer: Callable[[int, int, LinearSystem, Tensor, Pose], None] | None = None,
+) -> LMResult:
+    """Refine hypotheses (B,) through levels, coarse to fine; a failure at a level sticks.
+
+    observer: as for `optimize_level`, with the index of the level first.
+    """
+    pose = start
+    failed = torch.zeros(pose.shape[0], dtype=torch.bool, device=pose.device)
+    iterations = torch.zeros(pose.shape[0], dtype=torch.long, device=pose.device)
+    if not problems:
+        raise ValueError("alignment needs at least one level")
+    for index, (problem, damping) in enumerate(zip(problems, dampings, strict=True)):
+        watch = None if observer is None else _bind(observer, index)
+        result = optimize_level(problem, pose, damping, options, watch)
+        pose, failed = result.pose, failed | result.failed
+        iterations = iterations + result.iterations
+    return LMResult(pose, result.system, iterations, failed)
+
+
+def _bind(observer: Callable[..., None], level: int) -> Observer:
+    return lambda *arguments: observer(level, *arguments)

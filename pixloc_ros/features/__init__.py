@@ -1,0 +1,28 @@
+"""Networks: image in, feature pyramid with confidences and a global descriptor out."""
+
+from pixloc_ros.features.checkpoint import CheckpointError, load_network, open_network
+from pixloc_ros.features.image import ImageError, check_image, read_image
+from pixloc_ros.features.network import FeatureNetwork, NetworkOutput
+from pixloc_ros.features.pyramid import (
+    ImagePyramid,
+    LevelMaps,
+    PyramidLevel,
+    default_levels,
+    extract_pyramid,
+)
+
+__all__ = [
+    "CheckpointError",
+    "FeatureNetwork",
+    "ImageError",
+    "ImagePyramid",
+    "LevelMaps",
+    "NetworkOutput",
+    "PyramidLevel",
+    "check_image",
+    "default_levels",
+    "extract_pyramid",
+    "load_network",
+    "open_network",
+    "read_image",
+]

@@ -1,0 +1,202 @@
+"""A compact network for robots: EfficientNet-Lite0 encoder up to stride 16, light decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pixloc_ros.features.network import FeatureNetwork, NetworkOutput
+
+# kernel, stride, expansion, output channels of the first eleven blocks of EfficientNet-Lite0
+_BLOCKS = (
+    (3, 1, 1, 16),
+    (3, 2, 6, 24),
+    (3, 1, 6, 24),
+    (5, 2, 6, 40),
+    (5, 1, 6, 40),
+    (3, 2, 6, 80),
+    (3, 1, 6, 80),
+    (3, 1, 6, 80),
+    (5, 1, 6, 112),
+    (5, 1, 6, 112),
+    (5, 1, 6, 112),
+)
+_TAPS = (0, 2, 4, 10)  # the last blocks at strides 2, 4, 8, 16
+_TAP_WIDTHS = (16, 24, 40, 112)
+_BN = {"eps": 1e-3, "momentum": 0.01}
+
+
+def _same_pad(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """TensorFlow's SAME padding, with which the encoder was trained."""
+    pads = []
+    for size in (x.shape[-1], x.shape[-2]):
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        pads += [total // 2, total - total // 2]
+    return F.pad(x, pads)
+
+
+class _Block(nn.Module):
+    """Inverted residual block, named as the published weights are."""
+
+    def __init__(self, before: int, kernel: int, stride: int, expansion: int, out: int) -> None:
+        super().__init__()
+        wide = before * expansion
+        self.kernel, self.stride = kernel, stride
+        self.residual = stride == 1 and before == out
+        self._expand_conv: nn.Module | None = None
+        if expansion > 1:
+            self._expand_conv = nn.Conv2d(before, wide, 1, bias=False)
+            self._bn0 = nn.BatchNorm2d(wide, **_BN)
+        self._depthwise_conv = nn.Conv2d(
+            wide, wide, kernel, stride=stride, groups=wide, bias=False
+        )
+        self._bn1 = nn.BatchNorm2d(wide, **_BN)
+        self._project_conv = nn.Conv2d(wide, out, 1, bias=False)
+        self._bn2 = nn.BatchNorm2d(out, **_BN)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        if self._expand_conv is not None:
+            y = F.relu6(self._bn0(self._expand_conv(y)))
+        y = _same_pad(y, self.kernel, self.stride)
+        y = F.relu6(self._bn1(self._depthwise_conv(y)))
+        y = self._bn2(self._project_conv(y))
+        return x + y if self.residual else y
+
+
+class _Encoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self._conv_stem = nn.Conv2d(3, 32, 3, stride=2, bias=False)
+        self._bn0 = nn.BatchNorm2d(32, **_BN)
+        before = 32
+        blocks = []
+        for kernel, stride, expansion, out in _BLOCKS:
+            blocks.append(_Block(before, kernel, stride, expansion, out))
+            before = out
+        self._blocks = nn.ModuleList(blocks)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        x = (images * 255 - 127) / 128
+        x = F.relu6(self._bn0(self._conv_stem(_same_pad(x, 3, 2))))
+        taps = []
+        for number, block in enumerate(self._blocks):
+            x = block(x)
+            if number in _TAPS:
+                taps.append(x)
+        return taps
+
+    def tap_statistics(self, tap: int) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (C,) of a tap, read off its batch norms.
+
+        A tap is a sum of normalized branches, so its mean is the sum of their shifts and,
+        taking branches as independent, its variance the sum of their squared gains.
+        """
+        last = _TAPS[tap]
+        first = last
+        while self._blocks[first].residual:
+            first -= 1
+        norms = [self._blocks[i]._bn2 for i in range(first, last + 1)]
+        mean = torch.stack([n.bias.detach() for n in norms]).sum(0)
+        variance = torch.stack([n.weight.detach() ** 2 for n in norms]).sum(0)
+        return mean, variance.sqrt()
+
+
+class CompactNetwork(FeatureNetwork):
+    """1.07 M parameters; feature levels at strides 2, 4 and 16.
+
+    Images are padded on the right and bottom to a multiple of 16, so that the padding of
+    every strided convolution, and with it the offset of every level, does not depend on
+    the image size.
+    """
+
+    architecture = "compact"
+    strides = (2, 4, 16)
+    # SAME padding puts the window of a stride-2 convolution half an input pixel late; over
+    # the stages this adds up to (stride - 1) / 2 input pixels
+    offsets = (0.5, 1.5, 7.5)
+    channels = (32, 64, 128)
+    default_pyramid = ((256, 2), (256, 1), (640, 1), (640, 0))
+    area_resize = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = _Encoder()
+        widths = (32, 64, 64, 128)  # decoder outputs at strides 2, 4, 8, 16
+        below = (64, 64, 128, 0)
+        self.decoder = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(skip + b, out, 3, padding=1, bias=False),
+                nn.BatchNorm2d(out, **_BN),
+                nn.ReLU(inplace=True),
+            )
+            for skip, b, out in zip(_TAP_WIDTHS, below, widths, strict=True)
+        )
+        used = (32, 64, 128)
+        self.heads = nn.ModuleList(
+            nn.Conv2d(i, o, 1) for i, o in zip(used, self.channels, strict=True)
+        )
+        self.confidence_heads = nn.ModuleList(nn.Conv2d(i, 1, 1) for i in used)
+        self.damping = nn.Parameter(torch.zeros(3, 6))
+
+    def forward(self, images: Tensor) -> NetworkOutput:
+        height, width = images.shape[-2:]
+        padded = F.pad(images, (0, -width % 16, 0, -height % 16))
+        taps = self.encoder(padded)
+        x = self.decoder[3](taps[3])
+        decoded = [x]
+        for block, skip in zip(list(self.decoder)[2::-1], taps[2::-1], strict=True):
+            up = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+            x = block(torch.cat([skip, up], 1))
+            decoded.append(x)
+        used = (decoded[3], decoded[2], decoded[0])
+        return NetworkOutput(
+            tuple(head(tap) for head, tap in zip(self.heads, used, strict=True)),
+            tuple(
+                torch.sigmoid(-head(tap))[:, 0]
+                for head, tap in zip(self.confidence_heads, used, strict=True)
+            ),
+            taps[3],
+        )
+
+    def damping_parameters(self, level: int) -> Tensor:
+        return self.damping[level]
+
+    def load_encoder(self, state: Mapping[str, Tensor]) -> None:
+        """Take the encoder from a state dict of EfficientNet-Lite0; its later layers are ignored."""
+        wanted = self.encoder.state_dict()
+        missing = [k for k in wanted if k not in state]
+        if missing:
+            raise KeyError(f"not EfficientNet-Lite0 weights: {missing[0]} is missing")
+        self.encoder.load_state_dict({k: state[k] for k in wanted})
+
+    @torch.no_grad()
+    def pass_through(self) -> None:
+        """Set decoder and heads so that each level is its encoder tap, standardized.
+
+        Before any training this makes the pyramid that of the ImageNet encoder, and it is
+        the start of training. The skip passes the ReLU of its decoder block lifted by four
+        standard deviations, which the head takes off again.
+        """
+        lift = 4.0
+        for tap, block in enumerate(self.decoder):
+            conv, norm = block[0], block[1]
+            mean, deviation = self.encoder.tap_statistics(tap)
+            rows = torch.arange(_TAP_WIDTHS[tap])
+            conv.weight.zero_()
+            conv.weight[rows, rows, 1, 1] = 1 / deviation
+            norm.reset_running_stats()
+            norm.weight.fill_((1 + norm.eps) ** 0.5)
+            norm.bias.zero_()
+            norm.bias[rows] = lift - mean / deviation
+            if tap == 2:
+                continue  # stride 8 has no head
+            level = {0: 0, 1: 1, 3: 2}[tap]
+            head, confidence = self.heads[level], self.confidence_heads[level]
+            for p in (head.weight, head.bias, confidence.weight, confidence.bias):
+                p.zero_()
+            head.weight[rows, rows, 0, 0] = 1.0
+            head.bias[rows] = -lift

@@ -1,0 +1,128 @@
+"""The network of PixLoc (CVPR 2021), in the key layout of its released checkpoints."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pixloc_ros.features.network import FeatureNetwork, NetworkOutput
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Encoder = Literal["vgg19", "vgg16"]
+_CONVOLUTIONS: dict[str, tuple[int, ...]] = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+_WIDTHS = (64, 128, 256, 512, 512)
+
+
+class _DecoderBlock(nn.Module):
+    """Upsample by two, concatenate the skip, convolve."""
+
+    def __init__(self, below: int, skip: int, out: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(below + skip, out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, below: Tensor, skip: Tensor) -> Tensor:
+        up = F.interpolate(below, scale_factor=2, mode="bilinear", align_corners=False)
+        # odd sizes lose a row or column in pooling: the skip is cut, so strides stay exact
+        skip = skip[:, :, : up.shape[2], : up.shape[3]]
+        return self.layers(torch.cat([up, skip], 1))
+
+
+class _Extractor(nn.Module):
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        before = 3
+        for number, (width, count) in enumerate(
+            zip(_WIDTHS, _CONVOLUTIONS[encoder], strict=True)
+        ):
+            layers: list[nn.Module] = [nn.MaxPool2d(2)] if number else []
+            for _ in range(count):
+                layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU(inplace=True)]
+                before = width
+            blocks.append(nn.Sequential(*layers))
+        self.encoder = nn.ModuleList(blocks)
+        widths = (64, 64, 64, 32)
+        self.decoder = nn.ModuleList(
+            _DecoderBlock(below, skip, out)
+            for below, skip, out in zip((512, *widths[:3]), (512, 256, 128, 64), widths, strict=True)
+        )
+        taps = ((32, 32), (64, 128), (512, 128))
+        self.adaptation = nn.ModuleList(nn.Sequential(nn.Conv2d(i, o, 1)) for i, o in taps)
+        self.uncertainty = nn.ModuleList(nn.Sequential(nn.Conv2d(i, 1, 1)) for i, _ in taps)
+
+
+class _Damping(nn.Module):
+    """Holds theta under the name the released checkpoints use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dampingnet = nn.Module()
+        self.dampingnet.register_parameter("const", nn.Parameter(torch.zeros(6)))
+
+
+class PixLocNetwork(FeatureNetwork):
+    """VGG encoder and U-Net decoder; 21 M parameters with VGG19.
+
+    Source: Sarlin et al., "Back to the Feature" (CVPR 2021), section 3 and supplement.
+    """
+
+    strides = (1, 4, 16)
+    offsets = (0.0, 0.0, 0.0)
+    channels = (32, 128, 128)
+    default_pyramid = ((1024, 2), (1024, 1), (1024, 0))
+    area_resize = False
+
+    def __init__(self, encoder: Encoder = "vgg19") -> None:
+        super().__init__()
+        self.encoder_name = encoder
+        self.extractor = _Extractor(encoder)
+        self.optimizer = nn.ModuleList(_Damping() for _ in range(3))
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+
+    def forward(self, images: Tensor) -> NetworkOutput:
+        if min(images.shape[-2:]) < 16:
+            raise ValueError(f"images of at least 16 x 16 pixels, not {tuple(images.shape[-2:])}")
+        x = (images - self.mean) / self.std
+        skips = []
+        for block in self.extractor.encoder:
+            x = block(x)
+            skips.append(x)
+        taps = [x]
+        for block, skip in zip(self.extractor.decoder, skips[-2::-1], strict=True):
+            taps.append(block(taps[-1], skip))
+        used = (taps[4], taps[2], taps[0])  # strides 1, 4, 16
+        features = tuple(
+            head(tap) for head, tap in zip(self.extractor.adaptation, used, strict=True)
+        )
+        confidence = tuple(
+            torch.sigmoid(-head(tap))[:, 0]
+            for head, tap in zip(self.extractor.uncertainty, used, strict=True)
+        )
+        return NetworkOutput(features, confidence, skips[-1])
+
+    def damping_parameters(self, level: int) -> Tensor:
+        return self.optimizer[level].dampingnet.const
+
+
+class PixLocVGG19(PixLocNetwork):
+    architecture = "pixloc_vgg19"
+
+    def __init__(self) -> None:
+        super().__init__("vgg19")
+
+
+class PixLocVGG16(PixLocNetwork):
+    architecture = "pixloc_vgg16"
+
+    def __init__(self) -> None:
+        super().__init__("vgg16")

@@ -1,0 +1,18 @@
+"""Poses, cameras, sampling and robust kernels: tensors in, tensors out."""
+
+from pixloc_ros.geometry.camera import Camera, CameraError
+from pixloc_ros.geometry.pose import Pose, average_pose
+from pixloc_ros.geometry.robust import CAUCHY, SQUARED, RobustKernel, huber
+from pixloc_ros.geometry.sampling import FeatureTable
+
+__all__ = [
+    "CAUCHY",
+    "SQUARED",
+    "Camera",
+    "CameraError",
+    "FeatureTable",
+    "Pose",
+    "RobustKernel",
+    "average_pose",
+    "huber",
+]
