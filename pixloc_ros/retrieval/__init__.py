@@ -1,0 +1,13 @@
+"""Which references may show what the query shows."""
+
+from pixloc_ros.retrieval.covisibility import Covisibility
+from pixloc_ros.retrieval.hloc_files import RetrievalError, read_global_features, read_pairs
+from pixloc_ros.retrieval.index import DescriptorIndex
+
+__all__ = [
+    "Covisibility",
+    "DescriptorIndex",
+    "RetrievalError",
+    "read_global_features",
+    "read_pairs",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from pixloc_ros.alignment.problem import AlignmentProblem, LinearSystem
 from pixloc_ros.geometry import Pose
@@ -39,9 +40,21 @@ def linearize(problem: AlignmentProblem, cam_from_map: Pose) -> LinearSystem:
     weighted = jacobian.transpose(-1, -2) * weight[..., None, None]
     hessian = (weighted @ gram @ jacobian).sum(-3)
     gradient = (weighted @ slope_residual[..., None]).sum(-3).squeeze(-1)
-
-    unseen, _ = problem.kernel(torch.full_like(squared, UNRELATED))
-    charged = torch.where(valid, robust_cost, unseen)
-    share = problem.confidence * problem.mask
-    cost = (charged * share).sum(-1) / share.sum(-1).clamp(min=1e-9)
+    cost = _mean_cost(problem, robust_cost, valid)
     return LinearSystem(hessian, gradient, cost, pixels, squared, valid, both, weight)
+
+
+def evaluate(problem: AlignmentProblem, cam_from_map: Pose) -> Tensor:
+    """The cost (B,) of `linearize` alone, without derivatives."""
+    pixels, valid = problem.camera.project(cam_from_map.transform(problem.points))
+    valid = valid & problem.query.inside(pixels, problem.pad) & problem.mask
+    residual = problem.query.sample(pixels)[..., :-1] - problem.features
+    robust_cost, _ = problem.kernel((residual * residual).sum(-1))
+    return _mean_cost(problem, robust_cost, valid)
+
+
+def _mean_cost(problem: AlignmentProblem, robust_cost: Tensor, valid: Tensor) -> Tensor:
+    unseen, _ = problem.kernel(torch.full_like(robust_cost, UNRELATED))
+    share = problem.confidence * problem.mask
+    charged = torch.where(valid, robust_cost, unseen)
+    return (charged * share).sum(-1) / share.sum(-1).clamp(min=1e-9)

@@ -1,0 +1,81 @@
+"""Whether to believe an aligned pose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from pixloc_ros.localization.result import InlierStatistics
+from pixloc_ros.mapping import ResidualStatistics
+from pixloc_ros.mapping.schema import QUANTILES
+
+
+@dataclass
+class GateOptions:
+    """A pose is refused below these.
+
+    min_points: visible points. min_visible: share of the compared points inside the image.
+    min_fit: inlier share on a scale where 0 is chance and 1 is what two references of the map
+    reach with each other. max_condition: condition number of the scaled Hessian.
+    ambiguity: another hypothesis whose cost is within this factor but whose pose is elsewhere
+    makes the answer ambiguous.
+    """
+
+    min_points: int = 30
+    min_visible: float = 0.2
+    min_fit: float = 0.5
+    max_condition: float = 1e4
+    ambiguity: float = 1.05
+
+
+@dataclass(frozen=True)
+class InlierModel:
+    """What separates matching from unrelated residuals at one level of a map.
+
+    threshold: squared residual. matching, unrelated: share of such pairs below it.
+    """
+
+    threshold: float
+    matching: float
+    unrelated: float
+
+    @classmethod
+    def of(cls, statistics: ResidualStatistics) -> InlierModel:
+        """The threshold with the largest gap between both shares (Youden's index)."""
+        if not np.isfinite(statistics.matching).all():
+            # no point of the map is seen twice: halfway to the distance of unrelated features
+            return cls(1.0, 1.0, 0.0)
+        candidates = np.unique(statistics.matching)
+
+        def below(quantiles: np.ndarray) -> np.ndarray:
+            return np.interp(candidates, quantiles, QUANTILES, left=0.0, right=1.0)
+
+        matching, unrelated = below(statistics.matching), below(statistics.unrelated)
+        best = int(np.argmax(matching - unrelated))
+        return cls(float(candidates[best]), float(matching[best]), float(unrelated[best]))
+
+    def fit(self, inliers: float) -> float:
+        """Share of inliers rescaled: 0 at chance, 1 at what references reach with each other."""
+        return (inliers - self.unrelated) / max(self.matching - self.unrelated, 1e-6)
+
+
+def gate(
+    statistics: InlierStatistics, model: InlierModel, covariance: Tensor, options: GateOptions
+) -> str:
+    """The reason to refuse a pose, or an empty string."""
+    visible = round(statistics.points * statistics.visible)
+    if visible < options.min_points:
+        return f"only {visible} points visible, {options.min_points} are needed"
+    if statistics.visible < options.min_visible:
+        return f"only {statistics.visible:.0%} of the points visible, {options.min_visible:.0%} needed"
+    fit = model.fit(statistics.inliers)
+    if fit < options.min_fit:
+        return (
+            f"{statistics.inliers:.0%} inliers, a fit of {fit:.2f} between chance and the "
+            f"map's own; {options.min_fit:.2f} is needed"
+        )
+    if not bool(covariance.isfinite().all()) or statistics.condition > options.max_condition:
+        return f"the pose is not determined (condition number {statistics.condition:.1e})"
+    return ""

@@ -1,0 +1,276 @@
+"""Localizing one query image against a map."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from pixloc_ros.alignment import (
+    LMOptions,
+    LMResult,
+    align,
+    condition_number,
+    evaluate,
+    learned_damping,
+    pose_covariance,
+)
+from pixloc_ros.features import FeatureNetwork, ImageError, check_image, extract_pyramid
+from pixloc_ros.geometry import Camera, Pose, RobustKernel
+from pixloc_ros.localization.gating import GateOptions, InlierModel, gate
+from pixloc_ros.localization.hypotheses import turned_starts
+from pixloc_ros.localization.observations import Observations, QueryLevels, gather
+from pixloc_ros.localization.result import InlierStatistics, LocalizationResult, Prior, Status
+from pixloc_ros.mapping import PixMap
+from pixloc_ros.retrieval import Covisibility, DescriptorIndex
+
+
+@dataclass
+class LocalizerOptions:
+    """How a query is localized. Angles in degrees, sizes in points.
+
+    references: aligned with at the end. retrieved: tried as starts without a prior.
+    starts: hypotheses aligned at the coarse image size; finalists: of them at the full one.
+    coarse_points, points: observations used per hypothesis at either stage.
+    pan_deg, tilt_deg, search_step: rotations tried around a retrieved reference, in cells of
+    the coarsest level. kernel_alpha, kernel_scale: see `geometry.RobustKernel`.
+    """
+
+    references: int = 5
+    retrieved: int = 5
+    starts: int = 8
+    finalists: int = 2
+    coarse_points: int = 256
+    points: int = 1200
+    pan_deg: float = 30.0
+    tilt_deg: float = 12.0
+    search_step: float = 1.5
+    kernel_alpha: float = 0.0
+    kernel_scale: float = 0.1
+    lm: LMOptions = field(default_factory=LMOptions)
+    gate: GateOptions = field(default_factory=GateOptions)
+
+
+class _Refusal(Exception):
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class _Stopwatch:
+    def __init__(self) -> None:
+        self.ms: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.ms[stage] = self.ms.get(stage, 0.0) + 1e3 * (time.perf_counter() - begun)
+
+
+@dataclass(frozen=True)
+class _Solution:
+    result: LMResult
+    observations: Observations
+    references: tuple[int, ...]
+
+
+class Localizer:
+    """Localizes images against one map with the network that filled it.
+
+    Raises MapError when the network is another one. Not thread-safe: one worker uses it.
+    """
+
+    def __init__(
+        self, pixmap: PixMap, network: FeatureNetwork, options: LocalizerOptions | None = None
+    ) -> None:
+        pixmap.require(network)
+        self.map, self.network = pixmap, network
+        self.options = options or LocalizerOptions()
+        self.index = DescriptorIndex(pixmap.descriptors)
+        self.covisibility = Covisibility(pixmap.model)
+        self._number = {name: i for i, name in enumerate(pixmap.model.names)}
+        self._levels = pixmap.header.levels
+        self._damping = [
+            learned_damping(network.damping_parameters(level.network_level)).detach()
+            for level in self._levels
+        ]
+        smallest = min(level.image_size for level in self._levels)
+        self._coarse = sum(level.image_size == smallest for level in self._levels)
+        self._inliers = InlierModel.of(pixmap.statistics[-1])
+        self._kernel = RobustKernel(self.options.kernel_alpha, self.options.kernel_scale)
+
+    @torch.no_grad()
+    def localize(
+        self,
+        image: np.ndarray,
+        camera: Camera,
+        prior: Prior | None = None,
+        references: Sequence[str] | None = None,
+    ) -> LocalizationResult:
+        """Estimate cam_from_map of an image.
+
+        image: (H, W) or (H, W, 3) RGB uint8. camera: its intrinsics, batch shape ().
+        prior: start there instead of searching around retrieved references.
+        references: use these, best first, instead of the map's own retrieval.
+        Never raises for what a query holds: the answer says why it failed.
+        """
+        watch = _Stopwatch()
+        begun = time.perf_counter()
+        try:
+            answer = self._localize(watch, image, camera, prior, references)
+        except _Refusal as refusal:
+            answer = LocalizationResult(refusal.status, str(refusal), from_prior=prior is not None)
+        watch.ms["total"] = 1e3 * (time.perf_counter() - begun)
+        answer.timings_ms.update(watch.ms)
+        return answer
+
+    def _localize(
+        self,
+        watch: _Stopwatch,
+        image: np.ndarray,
+        camera: Camera,
+        prior: Prior | None,
+        references: Sequence[str] | None,
+    ) -> LocalizationResult:
+        self._check(image, camera)
+        with watch("network"):
+            pyramid = extract_pyramid(self.network, image, self._levels)
+            query = QueryLevels.of(pyramid, camera)
+        if prior is not None:
+            with watch("references"):
+                chosen = self.covisibility.visible_from(
+                    prior.cam_from_map, camera, self.options.references
+                )
+            if not chosen:
+                raise _Refusal(Status.NO_REFERENCE, "no reference sees what the prior pose sees")
+            starts, first_level = prior.cam_from_map[None], 0
+        else:
+            with watch("references"):
+                retrieved = self._retrieve(pyramid.descriptor.cpu(), references)
+            with watch("search"):
+                starts = self._search(query, retrieved)
+            with watch("references"):
+                chosen = self.covisibility.visible_from(
+                    starts[0], camera, self.options.references
+                ) or retrieved[: self.options.references]
+            # the finalists have been through the coarse levels; the last of those again, now
+            # with every reference
+            first_level = self._coarse - 1
+        with watch("align"):
+            solution = self._refine(query, starts, chosen, first_level)
+        with watch("gate"):
+            return self._judge(solution, prior is not None)
+
+    def _check(self, image: np.ndarray, camera: Camera) -> None:
+        try:
+            image = check_image(image)
+        except ImageError as error:
+            raise _Refusal(Status.BAD_INPUT, str(error)) from None
+        size = (image.shape[1], image.shape[0])
+        if tuple(camera.size.tolist()) != size:
+            wanted = "x".join(f"{v:g}" for v in camera.size.tolist())
+            raise _Refusal(
+                Status.BAD_INPUT, f"image of {size[0]}x{size[1]} pixels, its camera has {wanted}"
+            )
+
+    def _retrieve(self, descriptor: torch.Tensor, names: Sequence[str] | None) -> list[int]:
+        if names is None:
+            return self.index.search(descriptor, self.options.retrieved)[0]
+        known = [self._number[n] for n in names if n in self._number]
+        if not known:
+            raise _Refusal(Status.NO_REFERENCE, "none of the given references is in the map")
+        return known[: self.options.retrieved]
+
+    def _search(self, query: QueryLevels, retrieved: Sequence[int]) -> Pose:
+        """Starts worth refining at full size, best first: (finalists,) cam_from_map."""
+        options = self.options
+        each = gather(
+            self.map, [[r] for r in retrieved], options.coarse_points, self.network.device
+        )
+        grid = turned_starts(
+            each.to_local(self.map.poses[list(retrieved)]).to(torch.float64),
+            query.cameras[0],
+            options.pan_deg,
+            options.tilt_deg,
+            options.search_step,
+        ).to(each.points)
+        costs = torch.stack(
+            [
+                evaluate(each.select([i]).problem(query, 0, self._kernel), grid[i])
+                for i in range(len(retrieved))
+            ]
+        )
+        best = costs.flatten().topk(min(options.starts, costs.numel()), largest=False).indices
+        rows = (best // costs.shape[1]).tolist()
+        result = self._align(each.select(rows), query, grid.reshape(-1)[best], range(self._coarse))
+        cost = torch.where(result.failed, torch.inf, result.system.cost)
+        order = cost.argsort(stable=True)[: options.finalists]
+        if bool(result.failed[order[0]]):
+            raise _Refusal(Status.FAILED, "no start around the retrieved references could be aligned")
+        kept = [i for i in order.tolist() if not bool(result.failed[i])]
+        return each.to_map(result.pose[kept])
+
+    def _refine(
+        self, query: QueryLevels, starts: Pose, references: Sequence[int], first_level: int
+    ) -> _Solution:
+        together = gather(self.map, [references], self.options.points, self.network.device)
+        result = self._align(
+            together, query, together.to_local(starts), range(first_level, len(self._levels))
+        )
+        return _Solution(result, together, tuple(references))
+
+    def _align(
+        self, observations: Observations, query: QueryLevels, starts: Pose, levels: Sequence[int]
+    ) -> LMResult:
+        problems = [observations.problem(query, level, self._kernel) for level in levels]
+        return align(problems, starts, [self._damping[i] for i in levels], self.options.lm)
+
+    def _judge(self, solution: _Solution, from_prior: bool) -> LocalizationResult:
+        result, system = solution.result, solution.result.system
+        names = tuple(self.map.model.names[r] for r in solution.references)
+        cost = torch.where(result.failed, torch.inf, system.cost)
+        best = int(cost.argmin())
+        if bool(result.failed[best]):
+            raise _Refusal(Status.FAILED, "too few points of the map are visible to align with")
+        valid = system.valid[best]
+        visible = int(valid.sum())
+        compared = int((solution.observations.confidence[-1] > 0).sum())
+        inlier = (system.squared[best] < self._inliers.threshold) & valid
+        statistics = InlierStatistics(
+            points=compared,
+            visible=visible / max(compared, 1),
+            inliers=int(inlier.sum()) / max(visible, 1),
+            cost=float(cost[best]),
+            condition=float(condition_number(system)[best]),
+        )
+        covariance = pose_covariance(system)[best].cpu()
+        reason = gate(statistics, self._inliers, covariance, self.options.gate)
+        reason = reason or self._ambiguity(cost, system.pixels, valid, best)
+        return LocalizationResult(
+            status=Status.REJECTED if reason else Status.SUCCESS,
+            reason=reason or "aligned",
+            cam_from_map=solution.observations.to_map(result.pose[best]),
+            covariance=covariance,
+            statistics=statistics,
+            references=names,
+            from_prior=from_prior,
+        )
+
+    def _ambiguity(
+        self, cost: torch.Tensor, pixels: torch.Tensor, valid: torch.Tensor, best: int
+    ) -> str:
+        rivals = (cost <= cost[best] * self.options.gate.ambiguity).nonzero().flatten().tolist()
+        for rival in rivals:
+            apart = (pixels[rival] - pixels[best]).norm(dim=-1)[valid].median()
+            if rival != best and float(apart) > 5.0:
+                return f"ambiguous: another pose fits as well, {float(apart):.0f} cells away"
+        return ""
+
+

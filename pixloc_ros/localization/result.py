@@ -1,0 +1,75 @@
+"""What a localization attempt answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+from pixloc_ros.geometry import Pose
+
+
+class Status(str, Enum):
+    """Whether a pose is believed, and if not, at which step it failed."""
+
+    SUCCESS = "success"
+    BAD_INPUT = "bad_input"
+    NO_REFERENCE = "no_reference"
+    FAILED = "failed"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class InlierStatistics:
+    """How well the map fits the image at the final pose, on the finest level.
+
+    points: points that were compared. visible: share of them inside the image.
+    inliers: share of the visible ones whose residual is that of a matching point.
+    cost: mean robust cost. condition: condition number of the scaled Hessian.
+    """
+
+    points: int = 0
+    visible: float = 0.0
+    inliers: float = 0.0
+    cost: float = float("inf")
+    condition: float = float("inf")
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Where the camera is expected: cam_from_map, batch shape (), and how sure that is.
+
+    covariance: (6, 6) of the left perturbation (translation, rotation) in the camera frame,
+    or None when unknown.
+    """
+
+    cam_from_map: Pose
+    covariance: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class LocalizationResult:
+    """One answer. cam_from_map and covariance are meaningful only when `ok`.
+
+    cam_from_map: batch shape (), float64. covariance: (6, 6) of its left perturbation
+    (translation, rotation) in the camera frame. references: names that were aligned with.
+    timings_ms: wall time of each stage.
+    """
+
+    status: Status
+    reason: str
+    cam_from_map: Pose = field(default_factory=lambda: Pose.identity(dtype=torch.float64))
+    covariance: Tensor = field(
+        default_factory=lambda: torch.full((6, 6), torch.inf, dtype=torch.float64)
+    )
+    statistics: InlierStatistics = InlierStatistics()
+    references: tuple[str, ...] = ()
+    from_prior: bool = False
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return self.status is Status.SUCCESS
+

@@ -1,0 +1,155 @@
+"""The sparse model a map is built from: posed references, points and who sees what."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+
+from pixloc_ros.geometry import Camera, CameraError, Pose
+
+
+class ModelError(ValueError):
+    """A sparse model that no map can be built from, with the reason in one line."""
+
+
+@dataclass(frozen=True)
+class CameraEntry:
+    """Intrinsics as COLMAP writes them."""
+
+    model: str
+    width: int
+    height: int
+    params: tuple[float, ...]
+
+    def camera(self) -> Camera:
+        return Camera.from_colmap(self.model, self.width, self.height, self.params)
+
+
+@dataclass(frozen=True)
+class SparseModel:
+    """R references, P points, M observations grouped by reference.
+
+    names: R image names relative to the image folder. camera_index: (R,) into cameras.
+    quaternion: (R, 4) w, x, y, z and translation: (R, 3) of cam_from_map, metres.
+    points: (P, 3) map frame, metres. track_length: (P,) references that see each point.
+    offsets: (R + 1,) and observed: (M,) indices of points: reference r sees
+    observed[offsets[r]:offsets[r + 1]].
+    """
+
+    cameras: tuple[CameraEntry, ...]
+    names: tuple[str, ...]
+    camera_index: np.ndarray
+    quaternion: np.ndarray
+    translation: np.ndarray
+    points: np.ndarray
+    track_length: np.ndarray
+    offsets: np.ndarray
+    observed: np.ndarray
+
+    def pose(self, reference: int) -> Pose:
+        """cam_from_map of a reference, float64."""
+        return Pose.from_quaternion(self.quaternion[reference], self.translation[reference])
+
+
+def read_colmap(model: str | os.PathLike[str] | pycolmap.Reconstruction) -> SparseModel:
+    """Read a COLMAP model (binary or text folder, or a loaded reconstruction).
+
+    Raises ModelError when it is missing, damaged, or has no images or points.
+    """
+    if isinstance(model, pycolmap.Reconstruction):
+        where, reconstruction = "the reconstruction", model
+    else:
+        path = Path(model)
+        where, reconstruction = str(path), _load(path)
+    if reconstruction.num_points3D() == 0:
+        raise ModelError(f"{where}: the COLMAP model has no 3D points; triangulate it first")
+    images = sorted(
+        (image for image in reconstruction.images.values() if image.has_pose),
+        key=lambda image: image.name,
+    )
+    if not images:
+        raise ModelError(f"{where}: the COLMAP model has no image with a pose")
+
+    point_ids = np.array(sorted(reconstruction.points3D), np.int64)
+    points = np.array([reconstruction.points3D[i].xyz for i in point_ids.tolist()], np.float64)
+    camera_ids = sorted({image.camera_id for image in images})
+    cameras = tuple(_camera_entry(reconstruction.cameras[i], where) for i in camera_ids)
+    quaternion, translation, observed = [], [], []
+    for image in images:
+        pose = image.cam_from_world()
+        quaternion.append(np.roll(pose.rotation.quat, 1))  # pycolmap stores x, y, z, w
+        translation.append(pose.translation)
+        ids = np.unique([p.point3D_id for p in image.get_observation_points2D()])
+        observed.append(np.searchsorted(point_ids, ids.astype(np.int64)))
+    numbers = (points, np.array(quaternion), np.array(translation))
+    if not all(np.isfinite(array).all() for array in numbers):
+        raise ModelError(f"{where}: the COLMAP model holds numbers that are not finite")
+    flat = np.concatenate(observed)
+    return SparseModel(
+        cameras=cameras,
+        names=tuple(image.name for image in images),
+        camera_index=np.array([camera_ids.index(image.camera_id) for image in images], np.int32),
+        quaternion=numbers[1],
+        translation=numbers[2],
+        points=points,
+        track_length=np.bincount(flat, minlength=len(points)).astype(np.int32),
+        offsets=np.concatenate([[0], np.cumsum([len(o) for o in observed])]).astype(np.int64),
+        observed=flat.astype(np.int32),
+    )
+
+
+def _load(path: Path) -> pycolmap.Reconstruction:
+    if not path.is_dir():
+        raise ModelError(f"{path}: no such folder with a COLMAP model")
+    for suffix in (".bin", ".txt"):
+        missing = [
+            n for n in ("cameras", "images", "points3D") if not (path / (n + suffix)).is_file()
+        ]
+        if not missing:
+            break
+        if len(missing) < 3:
+            raise ModelError(f"{path}: the COLMAP model lacks {missing[0]}{suffix}")
+    else:
+        raise ModelError(f"{path}: no COLMAP model (cameras, images, points3D as .bin or .txt)")
+    try:
+        return pycolmap.Reconstruction(str(path))
+    except Exception as error:  # pycolmap raises many types for damaged files
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "unreadable"
+        raise ModelError(f"{path}: damaged COLMAP model ({reason})") from None
+
+
+def _camera_entry(camera: pycolmap.Camera, where: str) -> CameraEntry:
+    entry = CameraEntry(
+        camera.model.name, camera.width, camera.height, tuple(map(float, camera.params))
+    )
+    try:
+        entry.camera()
+    except CameraError as error:
+        raise ModelError(f"{where}: camera {camera.camera_id}: {error}") from None
+    return entry
+
+
+def keep_long_tracks(model: SparseModel, min_length: int) -> SparseModel:
+    """Drop points that fewer than `min_length` references see."""
+    kept = model.track_length >= min_length
+    if not kept.any():
+        raise ModelError(f"no point is seen by {min_length} references or more")
+    renumber = np.cumsum(kept) - 1
+    keep_observation = kept[model.observed]
+    reference = np.repeat(np.arange(len(model.names)), np.diff(model.offsets))
+    counts = np.bincount(reference[keep_observation], minlength=len(model.names))
+    return SparseModel(
+        cameras=model.cameras,
+        names=model.names,
+        camera_index=model.camera_index,
+        quaternion=model.quaternion,
+        translation=model.translation,
+        points=model.points[kept],
+        track_length=model.track_length[kept],
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        observed=renumber[model.observed[keep_observation]].astype(np.int32),
+    )

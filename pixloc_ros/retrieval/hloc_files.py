@@ -1,0 +1,59 @@
+"""Retrieval results that other tools made: hloc's pair lists and global-feature files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class RetrievalError(ValueError):
+    """A retrieval file that cannot be used, with the reason in one line."""
+
+
+def read_pairs(path: str | os.PathLike[str]) -> dict[str, list[str]]:
+    """Read `query reference` lines: for each query its references, best first."""
+    path = Path(path)
+    if not path.is_file():
+        raise RetrievalError(f"{path}: no such pairs file")
+    pairs: dict[str, list[str]] = {}
+    try:
+        lines = path.read_text().splitlines()
+    except UnicodeDecodeError:
+        raise RetrievalError(f"{path}: not a text file of pairs") from None
+    for number, line in enumerate(lines, 1):
+        fields = line.split()
+        if not fields or fields[0].startswith("#"):
+            continue
+        if len(fields) != 2:
+            raise RetrievalError(f"{path}:{number}: expected 'query reference', not {line!r}")
+        pairs.setdefault(fields[0], []).append(fields[1])
+    return pairs
+
+
+def read_global_features(path: str | os.PathLike[str], names: Sequence[str]) -> Tensor:
+    """Descriptors (N, D) float32 of the named images from hloc's HDF5 file.
+
+    hloc stores a group per image with the dataset `global_descriptor`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RetrievalError(f"{path}: no such file of global features")
+    try:
+        with h5py.File(path, "r") as file:
+            vectors = [np.asarray(file[name]["global_descriptor"], np.float32) for name in names]
+    except OSError:
+        raise RetrievalError(f"{path}: truncated, or not an HDF5 file") from None
+    except (KeyError, ValueError, TypeError):
+        raise RetrievalError(f"{path}: lacks the global descriptor of a needed image") from None
+    if len({v.shape for v in vectors}) != 1 or vectors[0].ndim != 1:
+        raise RetrievalError(f"{path}: the global descriptors differ in shape")
+    stacked = np.stack(vectors)
+    if not np.isfinite(stacked).all():
+        raise RetrievalError(f"{path}: holds descriptors that are not finite")
+    return torch.from_numpy(stacked)
