@@ -17,7 +17,7 @@ Observer = Callable[[int, LinearSystem, Tensor, Pose], None]
 """Called after each iteration with its number, the system it solved, delta and the new poses."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class LMOptions:
     """How one level is optimized.
 

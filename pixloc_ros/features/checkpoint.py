@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pixloc_ros.errors import InputError
 from pixloc_ros.features.compact import CompactNetwork
 from pixloc_ros.features.network import FeatureNetwork
 from pixloc_ros.features.pixloc import PixLocVGG16, PixLocVGG19
@@ -23,7 +24,7 @@ NETWORKS: dict[str, type[FeatureNetwork]] = {
 }
 
 
-class CheckpointError(ValueError):
+class CheckpointError(InputError):
     """A weights file that cannot be used, with the reason in one line."""
 
 

@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pixloc_ros.errors import InputError
+
 MIN_SIDE = 32
 MAX_PIXELS = 200_000_000
 
 
-class ImageError(ValueError):
+class ImageError(InputError):
     """An image that cannot be used, with the reason in one line."""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pixloc_ros.errors import InputError
 from pixloc_ros.geometry.distortion import brown, brown_limit, fisheye_limit, fisheye_radius
 from pixloc_ros.geometry.tensor_fields import TensorFields
 
@@ -32,7 +33,7 @@ _FISHEYE = ("k1", "k2", "k3", "k4")
 MODELS = tuple(_LAYOUT)
 
 
-class CameraError(ValueError):
+class CameraError(InputError):
     """The intrinsics cannot be those of a camera."""
 
 

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 import h5py
 import numpy as np
 
+from pixloc_ros.errors import InputError
 from pixloc_ros.features import PyramidLevel
 
 FORMAT = "pixloc_map"
@@ -30,7 +31,7 @@ SUFFIX = ".pixmap.h5"
 QUANTILES = np.linspace(0, 1, 101)
 
 
-class MapError(ValueError):
+class MapError(InputError):
     """A map file that cannot be used, with the file and the reason in one line."""
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
+from pixloc_ros.errors import InputError
 from pixloc_ros.geometry import Camera, CameraError, Pose
 
 
-class ModelError(ValueError):
+class ModelError(InputError):
     """A sparse model that no map can be built from, with the reason in one line."""
 
 

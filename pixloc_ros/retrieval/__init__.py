@@ -1,7 +1,7 @@
 """Which references may show what the query shows."""
 
 from pixloc_ros.retrieval.covisibility import Covisibility
-from pixloc_ros.retrieval.hloc_files import RetrievalError, read_global_features, read_pairs
+from pixloc_ros.retrieval.global_features import RetrievalError, read_global_features
 from pixloc_ros.retrieval.index import DescriptorIndex
 
 __all__ = [
@@ -9,5 +9,4 @@ __all__ = [
     "DescriptorIndex",
     "RetrievalError",
     "read_global_features",
-    "read_pairs",
 ]

@@ -1,4 +1,4 @@
-"""Retrieval results that other tools made: hloc's pair lists and global-feature files."""
+"""Global descriptors that another network made, as hloc stores them."""
 
 from __future__ import annotations
 
@@ -11,29 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pixloc_ros.errors import InputError
 
-class RetrievalError(ValueError):
+
+class RetrievalError(InputError):
     """A retrieval file that cannot be used, with the reason in one line."""
-
-
-def read_pairs(path: str | os.PathLike[str]) -> dict[str, list[str]]:
-    """Read `query reference` lines: for each query its references, best first."""
-    path = Path(path)
-    if not path.is_file():
-        raise RetrievalError(f"{path}: no such pairs file")
-    pairs: dict[str, list[str]] = {}
-    try:
-        lines = path.read_text().splitlines()
-    except UnicodeDecodeError:
-        raise RetrievalError(f"{path}: not a text file of pairs") from None
-    for number, line in enumerate(lines, 1):
-        fields = line.split()
-        if not fields or fields[0].startswith("#"):
-            continue
-        if len(fields) != 2:
-            raise RetrievalError(f"{path}:{number}: expected 'query reference', not {line!r}")
-        pairs.setdefault(fields[0], []).append(fields[1])
-    return pairs
 
 
 def read_global_features(path: str | os.PathLike[str], names: Sequence[str]) -> Tensor:

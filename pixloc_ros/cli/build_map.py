@@ -1,0 +1,44 @@
+"""`build_map`: COLMAP model + images -> one map file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tqdm import tqdm
+
+from pixloc_ros.cli.options import Parser, network_of
+from pixloc_ros.mapping import build_map, read_colmap
+
+
+def run(arguments: Sequence[str]) -> int:
+    parser = Parser("build_map", "Build a map file from a COLMAP model and its images.")
+    parser.add_argument("--colmap", required=True, metavar="DIR", help="model folder (.bin or .txt)")
+    parser.add_argument("--images", required=True, metavar="DIR", help="folder of its images")
+    parser.add_argument("--output", required=True, metavar="FILE.pixmap.h5")
+    parser.add_argument(
+        "--min-track-length",
+        type=int,
+        default=3,
+        metavar="N",
+        help="keep points that at least N references see (default 3)",
+    )
+    parser.add_network()
+    given = parser.parse_args(arguments)
+    model = read_colmap(given.colmap)
+    network = network_of(given)
+    with tqdm(total=len(model.names), unit="image", desc="building") as bar:
+        summary = build_map(
+            model,
+            given.images,
+            given.output,
+            network,
+            min_track_length=given.min_track_length,
+            progress=lambda done, _: bar.update(done - bar.n),
+        )
+    print(
+        f"{given.output}: {summary.references} references, {summary.points} points, "
+        f"{summary.observations} observations ({summary.dropped_observations} outside their "
+        f"image), {summary.megabytes:.1f} MB"
+    )
+    return 0
+

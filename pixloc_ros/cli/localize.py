@@ -1,0 +1,101 @@
+"""`localize`: a list of queries against a map."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tqdm import tqdm
+
+from pixloc_ros.cli.options import Parser, network_of, override
+from pixloc_ros.datasets import read_pairs, read_poses, read_queries, write_poses, write_text
+from pixloc_ros.errors import InputError
+from pixloc_ros.features import ImageError, read_image
+from pixloc_ros.localization import LocalizationResult, Localizer, LocalizerOptions, Prior, Status
+from pixloc_ros.mapping import PixMap
+
+
+def as_json(result: LocalizationResult) -> dict[str, Any]:
+    """What the report says of one query."""
+    entry: dict[str, Any] = {
+        "status": result.status.value,
+        "reason": result.reason,
+        "from_prior": result.from_prior,
+        "references": list(result.references),
+        "timings_ms": {k: round(v, 2) for k, v in result.timings_ms.items()},
+    }
+    if result.status in (Status.SUCCESS, Status.REJECTED):
+        statistics = result.statistics
+        entry |= {
+            "points": statistics.points,
+            "visible": round(statistics.visible, 4),
+            "inliers": round(statistics.inliers, 4),
+            "cost": statistics.cost,
+        }
+    if result.ok:
+        entry["covariance"] = result.covariance.tolist()
+    return entry
+
+
+def run(arguments: Sequence[str]) -> int:
+    parser = Parser("localize", "Localize a list of query images against a map.")
+    parser.add_argument("--map", required=True, metavar="FILE", help="map file (.pixmap.h5)")
+    parser.add_argument("--images", required=True, metavar="DIR", help="folder of the query images")
+    parser.add_argument(
+        "--queries", required=True, metavar="FILE", help="lines 'name MODEL w h params...'"
+    )
+    parser.add_argument(
+        "--output", required=True, metavar="FILE", help="poses 'name qw qx qy qz tx ty tz'"
+    )
+    parser.add_argument("--pairs", metavar="FILE", help="'query reference' lines, best first")
+    parser.add_argument("--priors", metavar="FILE", help="start poses, as --output has them")
+    parser.add_argument("--report", metavar="FILE.json", help="status and timings of every query")
+    parser.add_network()
+    parser.add_overrides()
+    given = parser.parse_args(arguments)
+    options = override(LocalizerOptions(), given.overrides)
+    queries = read_queries(given.queries)
+    pairs = read_pairs(given.pairs) if given.pairs else None
+    priors = read_poses(given.priors) if given.priors else {}
+    folder = Path(given.images)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of images")
+    for target in filter(None, (given.output, given.report)):
+        if not Path(target).parent.is_dir():
+            raise InputError(f"{Path(target).parent}: no such folder to write to")
+
+    results: dict[str, LocalizationResult] = {}
+    with PixMap(given.map) as pixmap:
+        localizer = Localizer(pixmap, network_of(given), options)
+        for name, camera in tqdm(queries.items(), unit="query", desc="localizing"):
+            try:
+                image = read_image(folder / name)
+            except ImageError as error:
+                results[name] = LocalizationResult(Status.BAD_INPUT, str(error))
+                continue
+            prior = Prior(priors[name]) if name in priors else None
+            references = None if pairs is None else pairs.get(name, [])
+            results[name] = localizer.localize(image, camera, prior, references)
+
+    believed = {name: result.cam_from_map for name, result in results.items() if result.ok}
+    write_poses(given.output, believed)
+    if given.report:
+        report = {name: as_json(result) for name, result in results.items()}
+        write_text(given.report, json.dumps(report, indent=1) + "\n")
+    counts = Counter(result.status.value for result in results.values())
+    milliseconds = median(result.timings_ms.get("total", 0.0) for result in results.values())
+    print(
+        f"{len(believed)} of {len(results)} queries localized ("
+        + ", ".join(f"{count} {status}" for status, count in counts.items())
+        + f"), median {milliseconds:.0f} ms -> {given.output}"
+    )
+    unreadable = [n for n, r in results.items() if r.status is Status.BAD_INPUT]
+    if unreadable:
+        raise InputError(
+            f"{len(unreadable)} queries could not be used, the first: {results[unreadable[0]].reason}"
+        )
+    return 0

@@ -1,0 +1,65 @@
+"""Finds the command, runs it, and turns a user's mistake into one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from pixloc_ros import __version__
+from pixloc_ros.errors import InputError
+
+COMMANDS = {
+    "localization_node": "the ROS 2 node",
+    "build_map": "COLMAP model + images -> one .pixmap.h5 file",
+    "validate_map": "check a map file whole and say what is in it",
+    "localize": "a list of queries against a map -> poses and a report",
+    "evaluate": "poses against ground truth",
+    "demo": "the whole robot story on data that it renders itself, or on a pack of images",
+    "bench": "the speed of each stage on this machine",
+}
+
+
+def usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name.ljust(width)}  {about}" for name, about in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: python -m pixloc_ros COMMAND [options]",
+            "",
+            *lines,
+            "",
+            "Every command has --help.",
+        ]
+    )
+
+
+def guard(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+    """Run a command; its exit code, with a one-line message for what the user can mend."""
+    try:
+        return command(arguments)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if given else 2
+    if given[0] == "--version":
+        print(__version__)
+        return 0
+    if given[0] not in COMMANDS:
+        print(f"error: unknown command {given[0]!r}\n\n{usage()}", file=sys.stderr)
+        return 2
+    # a command is imported only when it runs: the node needs ROS, the others do not
+    return guard(import_module(f"pixloc_ros.cli.{given[0]}").run, given[1:])

@@ -1,0 +1,65 @@
+"""hloc's text formats: queries with intrinsics, poses, image pairs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from pixloc_ros.datasets.text import ListError, data_lines, finite_numbers, write_text
+from pixloc_ros.geometry import Camera, CameraError, Pose
+
+
+def read_queries(path: str | os.PathLike[str]) -> dict[str, Camera]:
+    """`name MODEL w h params...` lines, in the order of the file. Raises ListError."""
+    queries: dict[str, Camera] = {}
+    for where, fields in data_lines(path):
+        if len(fields) < 5:
+            raise ListError(f"{where}: expected 'name MODEL width height params...'")
+        name, model, *rest = fields
+        width, height, *params = finite_numbers(where, rest).tolist()
+        try:
+            camera = Camera.from_colmap(model, width, height, params)
+        except CameraError as error:
+            raise ListError(f"{where}: {error}") from None
+        if name in queries:
+            raise ListError(f"{where}: {name} is listed twice")
+        queries[name] = camera
+    if not queries:
+        raise ListError(f"{path}: no query in the list")
+    return queries
+
+
+def read_poses(path: str | os.PathLike[str]) -> dict[str, Pose]:
+    """`name qw qx qy qz tx ty tz` lines: cam_from_map, float64, batch shape (). Raises ListError."""
+    poses: dict[str, Pose] = {}
+    for where, fields in data_lines(path):
+        if len(fields) != 8:
+            raise ListError(f"{where}: expected 'name qw qx qy qz tx ty tz'")
+        numbers = finite_numbers(where, fields[1:])
+        if np.linalg.norm(numbers[:4]) < 1e-6:
+            raise ListError(f"{where}: the quaternion is zero")
+        if fields[0] in poses:
+            raise ListError(f"{where}: {fields[0]} is listed twice")
+        poses[fields[0]] = Pose.from_quaternion(numbers[:4], numbers[4:])
+    return poses
+
+
+def write_poses(path: str | os.PathLike[str], poses: Mapping[str, Pose]) -> None:
+    """Write cam_from_map poses as `name qw qx qy qz tx ty tz`."""
+    lines = []
+    for name, pose in poses.items():
+        numbers = [*pose.quaternion().tolist(), *pose.translation.tolist()]
+        lines.append(" ".join([name, *(f"{v:.9g}" for v in numbers)]) + "\n")
+    write_text(path, "".join(lines))
+
+
+def read_pairs(path: str | os.PathLike[str]) -> dict[str, list[str]]:
+    """`query reference` lines: for each query its references, best first. Raises ListError."""
+    pairs: dict[str, list[str]] = {}
+    for where, fields in data_lines(path):
+        if len(fields) != 2:
+            raise ListError(f"{where}: expected 'query reference'")
+        pairs.setdefault(fields[0], []).append(fields[1])
+    return pairs

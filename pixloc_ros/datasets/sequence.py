@@ -1,0 +1,84 @@
+"""Recorded image sequences with odometry, in the layout of hloc lists plus trajectories.
+
+    queries_with_intrinsics.txt   name MODEL width height params...
+    gt_poses.txt                  name qw qx qy qz tx ty tz      (camera from map; optional)
+    timestamps.txt                name seconds                   (optional)
+    odometry_sim.txt              seconds tx ty tz qx qy qz qw   (odom from camera; optional)
+    images/, sparse/              the images and the COLMAP model of the references
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pixloc_ros.datasets.hloc_lists import read_poses, read_queries
+from pixloc_ros.datasets.text import ListError, data_lines, finite_numbers
+from pixloc_ros.geometry import Camera, Pose
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image of a sequence. stamp: seconds. truth: cam_from_map, odometry: odom_from_cam."""
+
+    name: str
+    stamp: float
+    camera: Camera
+    truth: Pose | None
+    odometry: Pose | None
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """frames in the order of their stamps, with the folders around them."""
+
+    root: Path
+    frames: tuple[Frame, ...]
+    timed: bool
+
+    @property
+    def images(self) -> Path:
+        return self.root / "images"
+
+    @property
+    def model(self) -> Path:
+        return self.root / "sparse"
+
+
+def read_trajectory(path: str | os.PathLike[str]) -> dict[float, Pose]:
+    """TUM trajectory `seconds tx ty tz qx qy qz qw`: poses by stamp, float64. Raises ListError."""
+    poses: dict[float, Pose] = {}
+    for where, fields in data_lines(path):
+        numbers = finite_numbers(where, fields)
+        if len(numbers) != 8:
+            raise ListError(f"{where}: expected 'seconds tx ty tz qx qy qz qw'")
+        if np.linalg.norm(numbers[4:]) < 1e-6:
+            raise ListError(f"{where}: the quaternion is zero")
+        poses[float(numbers[0])] = Pose.from_quaternion(np.roll(numbers[4:], 1), numbers[1:4])
+    return poses
+
+
+def read_sequence(root: str | os.PathLike[str]) -> Sequence:
+    """Read a folder in this layout; without timestamps the images follow at one a second."""
+    root = Path(root)
+    queries = read_queries(root / "queries_with_intrinsics.txt")
+    truth_file, stamp_file = root / "gt_poses.txt", root / "timestamps.txt"
+    truth = read_poses(truth_file) if truth_file.is_file() else {}
+    timed = stamp_file.is_file()
+    stamps = {name: float(i) + 1.0 for i, name in enumerate(queries)}
+    if timed:
+        stamps = {f[0]: float(finite_numbers(w, f[1:])[0]) for w, f in data_lines(stamp_file)}
+        unknown = next((name for name in queries if name not in stamps), None)
+        if unknown is not None:
+            raise ListError(f"{stamp_file}: no stamp for {unknown}")
+    odometry_file = root / "odometry_sim.txt"
+    odometry = read_trajectory(odometry_file) if timed and odometry_file.is_file() else {}
+    by_millisecond = {round(1e3 * stamp): pose for stamp, pose in odometry.items()}
+    frames = [
+        Frame(name, stamps[name], camera, truth.get(name), by_millisecond.get(round(1e3 * stamps[name])))
+        for name, camera in queries.items()
+    ]
+    return Sequence(root, tuple(sorted(frames, key=lambda f: f.stamp)), timed)

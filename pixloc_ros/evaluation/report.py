@@ -1,0 +1,94 @@
+"""Pose errors as a table, as JSON and as a page."""
+
+from __future__ import annotations
+
+import html
+import math
+from typing import Any
+
+from pixloc_ros.evaluation.metrics import THRESHOLDS, PoseErrors
+
+
+def _rows(errors: PoseErrors) -> list[tuple[str, PoseErrors]]:
+    scenes = errors.scenes()
+    rows = list(scenes.items()) if len(scenes) > 1 else []
+    return [*rows, ("all", errors)]
+
+
+def _cells(name: str, errors: PoseErrors) -> list[str]:
+    metres, degrees = errors.medians()
+    recalls = [f"{100 * errors.recall(m, d):.1f}" for m, d in THRESHOLDS]
+    return [name, str(len(errors)), str(errors.missing), f"{metres:.4f}", f"{degrees:.3f}", *recalls]
+
+
+HEADINGS = [
+    "scene",
+    "queries",
+    "missing",
+    "median m",
+    "median deg",
+    *(f"{m:g}m,{d:g}deg" for m, d in THRESHOLDS),
+]
+
+
+def as_table(errors: PoseErrors) -> str:
+    """A table for the terminal; recalls are percentages."""
+    lines = [HEADINGS, *(_cells(*row) for row in _rows(errors))]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADINGS))]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    )
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def as_json(errors: PoseErrors) -> dict[str, Any]:
+    """Plain values; an infinite error is null."""
+
+    def summary(part: PoseErrors) -> dict[str, Any]:
+        metres, degrees = part.medians()
+        return {
+            "queries": len(part),
+            "missing": part.missing,
+            "median_m": _number(metres),
+            "median_deg": _number(degrees),
+            "recall": {f"{m:g}m,{d:g}deg": part.recall(m, d) for m, d in THRESHOLDS},
+        }
+
+    return {
+        **{name: summary(part) for name, part in _rows(errors)},
+        "per_query": {
+            name: {"m": _number(float(m)), "deg": _number(float(d))}
+            for name, m, d in zip(errors.names, errors.metres, errors.degrees, strict=True)
+        },
+    }
+
+
+def as_html(errors: PoseErrors, title: str) -> str:
+    """One self-contained page: the table, then every query, worst first."""
+
+    def table(rows: list[list[str]], tag: str = "td") -> str:
+        return "".join(
+            "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in row) + "</tr>\n"
+            for row in rows
+        )
+
+    order = errors.metres.argsort()[::-1]
+    queries = [[errors.names[i], f"{errors.metres[i]:.4f}", f"{errors.degrees[i]:.3f}"] for i in order]
+    return (
+        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
+        f"<title>{html.escape(title)}</title><style>body{{font-family:sans-serif;margin:2em}}"
+        "table{border-collapse:collapse;margin:1em 0}td,th{padding:.2em .7em;text-align:right;"
+        "border-bottom:1px solid #ddd}td:first-child{text-align:left}</style></head><body>\n"
+        f"<h1>{html.escape(title)}</h1>\n<p>Recalls are percentages; a query without a pose "
+        "counts as infinitely wrong.</p>\n<table>"
+        + table([HEADINGS], "th")
+        + table([_cells(*row) for row in _rows(errors)])
+        + "</table>\n<h2>Queries, worst first</h2>\n<table>"
+        + table([["query", "m", "deg"]], "th")
+        + table(queries)
+        + "</table></body></html>\n"
+    )
