@@ -11,12 +11,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pixloc_ros.cli.options import Parser, network_of, override
+from pixloc_ros.cli.options import Parser, network_of
 from pixloc_ros.datasets import read_pairs, read_poses, read_queries, write_poses, write_text
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import ImageError, read_image
 from pixloc_ros.localization import LocalizationResult, Localizer, LocalizerOptions, Prior, Status
 from pixloc_ros.mapping import PixMap
+from pixloc_ros.options import override
 
 
 def as_json(result: LocalizationResult) -> dict[str, Any]:

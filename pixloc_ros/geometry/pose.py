@@ -126,6 +126,12 @@ class Pose(TensorFields):
         """PixLoc's pose update: (exp(delta[3:]), delta[:3]) composed from the left."""
         return Pose.from_rotvec(delta[..., 3:], delta[..., :3]).compose(self)
 
+    def interpolate(self, other: Pose, share: float) -> Pose:
+        """The pose at a share in [0, 1] of the way: straight in translation, even in rotation."""
+        turn = so3_log(self.rotation.transpose(-1, -2) @ other.rotation) * share
+        translation = self.translation + (other.translation - self.translation) * share
+        return Pose(self.rotation @ so3_exp(turn), translation)
+
     def adjoint(self) -> Tensor:
         """(..., 6, 6) with `T exp(v) T^-1 = exp(adjoint(T) v)`, translation first."""
         top = torch.cat([self.rotation, skew(self.translation) @ self.rotation], -1)

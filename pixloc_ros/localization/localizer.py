@@ -41,8 +41,8 @@ class LocalizerOptions:
     """
 
     references: int = 5
-    retrieved: int = 5
-    starts: int = 8
+    retrieved: int = 10
+    starts: int = 16
     finalists: int = 2
     coarse_points: int = 256
     points: int = 1200

@@ -1,0 +1,108 @@
+"""What /diagnostics says of the node."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from pixloc_ros.localization import State
+
+
+class Journal:
+    """Recent latencies and the last error, written by the worker and read by the executor."""
+
+    def __init__(self, length: int = 100) -> None:
+        self._lock = threading.Lock()
+        self._latency: deque[float] = deque(maxlen=length)
+        self._error = ""
+        self.fixes = 0
+        self.refusals = 0
+        self.errors = 0
+        self.last_reason = ""
+
+    def finished(self, milliseconds: float, reason: str, fixed: bool) -> None:
+        with self._lock:
+            self._latency.append(milliseconds)
+            self._error = ""
+            self.last_reason = reason
+            self.fixes += fixed
+            self.refusals += not fixed
+
+    def failed(self, reason: str) -> None:
+        """Something that must be mended: it stays an error until a frame succeeds."""
+        with self._lock:
+            self._error = reason
+            self.errors += 1
+
+    @property
+    def error(self) -> str:
+        with self._lock:
+            return self._error
+
+    def latency(self) -> tuple[float, float]:
+        """p50 and p95 in milliseconds; NaN before the first frame."""
+        with self._lock:
+            values = list(self._latency)
+        if not values:
+            return float("nan"), float("nan")
+        return float(np.percentile(values, 50)), float(np.percentile(values, 95))
+
+
+_LEVELS = {
+    State.TRACKING: DiagnosticStatus.OK,
+    State.UNLOCALIZED: DiagnosticStatus.WARN,
+    State.RELOCALIZING: DiagnosticStatus.WARN,
+    State.COASTING: DiagnosticStatus.WARN,
+    State.LOST: DiagnosticStatus.ERROR,
+}
+
+
+def _values(**pairs: object) -> Sequence[KeyValue]:
+    return [KeyValue(key=key, value=str(value)) for key, value in pairs.items()]
+
+
+def localization_status(name: str, state: State, journal: Journal) -> DiagnosticStatus:
+    """The task `localization`: the state, or what keeps the node from working."""
+    error = journal.error
+    p50, p95 = journal.latency()
+    return DiagnosticStatus(
+        level=DiagnosticStatus.ERROR if error else _LEVELS[state],
+        name=f"{name}: localization",
+        message=error or f"{state.value}: {journal.last_reason or 'waiting for images'}",
+        values=_values(
+            state=state.value,
+            fixes=journal.fixes,
+            refusals=journal.refusals,
+            errors=journal.errors,
+            latency_p50_ms=f"{p50:.1f}",
+            latency_p95_ms=f"{p95:.1f}",
+        ),
+    )
+
+
+def input_status(
+    name: str, rate: float, delay: float, dropped: int, problem: str
+) -> DiagnosticStatus:
+    """The task `input`: image rate in Hz, stamp delay in seconds, dropped frames."""
+    silent = rate == 0.0
+    message = problem or ("no images arrive" if silent else f"images at {rate:.1f} Hz")
+    return DiagnosticStatus(
+        level=DiagnosticStatus.WARN if problem or silent else DiagnosticStatus.OK,
+        name=f"{name}: input",
+        message=message,
+        values=_values(rate_hz=f"{rate:.2f}", delay_s=f"{delay:.3f}", dropped=dropped),
+    )
+
+
+def map_status(name: str, path: str, references: int, points: int, device: str) -> DiagnosticStatus:
+    """The task `map`: which map is served, and by which device."""
+    return DiagnosticStatus(
+        level=DiagnosticStatus.OK,
+        name=f"{name}: map",
+        message=f"{references} references",
+        values=_values(file=path, references=references, points=points, device=device),
+    )

@@ -1,0 +1,36 @@
+"""Runs the node until Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.logging import get_logger
+
+from pixloc_ros.errors import InputError
+from pixloc_ros.ros.node import LocalizationNode
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 after Ctrl-C or a shutdown, 1 when the node cannot start."""
+    with rclpy.init(args=list(sys.argv[1:] if arguments is None else arguments)):
+        try:
+            node = LocalizationNode()
+        except InputError as error:
+            get_logger("pixloc").fatal(str(error))
+            return 1
+        except KeyboardInterrupt:
+            return 0
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        try:
+            executor.spin()
+        except (KeyboardInterrupt, ExternalShutdownException):
+            pass
+        finally:
+            node.close()
+            executor.remove_node(node)
+            node.destroy_node()
+    return 0

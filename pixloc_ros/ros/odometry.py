@@ -1,0 +1,75 @@
+"""The robot's odometry at the stamp of an image."""
+
+from __future__ import annotations
+
+import bisect
+import threading
+
+from nav_msgs.msg import Odometry
+
+from pixloc_ros.geometry import CameraError, Pose
+from pixloc_ros.ros.conversions import pose_from_message, seconds
+
+
+class OdometryBuffer:
+    """odom_from_base over the last seconds, interpolated.
+
+    Filled by the executor's thread, read by the worker's. `problem` says what was wrong with
+    the last message that was refused, or is empty.
+    """
+
+    def __init__(self, base_frame: str, seconds_kept: float = 10.0) -> None:
+        self._base_frame = base_frame
+        self._kept = seconds_kept
+        self._stamps: list[float] = []
+        self._poses: list[Pose] = []
+        self._arrived = threading.Condition()
+        self.problem = ""
+
+    def add(self, message: Odometry) -> None:
+        if message.child_frame_id.lstrip("/") not in ("", self._base_frame):
+            self.problem = (
+                f"odometry of {message.child_frame_id!r}, the base is {self._base_frame!r}"
+            )
+            return
+        try:
+            pose = pose_from_message(message.pose.pose)
+        except CameraError as error:
+            self.problem = f"odometry: {error}"
+            return
+        self.problem = ""
+        stamp = seconds(message.header.stamp)
+        with self._arrived:
+            if self._stamps and stamp < self._stamps[-1] - self._kept:
+                self._stamps.clear()  # the clock went back: a bag that starts again
+                self._poses.clear()
+            at = bisect.bisect_right(self._stamps, stamp)
+            self._stamps.insert(at, stamp)
+            self._poses.insert(at, pose)
+            while self._stamps[-1] - self._stamps[0] > self._kept:
+                del self._stamps[0], self._poses[0]
+            self._arrived.notify_all()
+
+    def at(self, stamp: float, wait: float) -> Pose | None:
+        """The pose at a stamp, waiting up to `wait` seconds of wall time for it to arrive.
+
+        None when odometry never came, or does not reach the stamp. A stream that has never
+        sent anything is not waited for.
+        """
+        with self._arrived:
+            if not self._stamps:
+                return None
+            self._arrived.wait_for(lambda: self._stamps[-1] >= stamp, wait)
+            after = bisect.bisect_left(self._stamps, stamp)
+            if after < len(self._stamps) and self._stamps[after] - stamp < 1e-6:
+                return self._poses[after]
+            if not 0 < after < len(self._stamps):
+                return None
+            before = after - 1
+            share = (stamp - self._stamps[before]) / (self._stamps[after] - self._stamps[before])
+            return self._poses[before].interpolate(self._poses[after], share)
+
+    def clear(self) -> None:
+        with self._arrived:
+            self._stamps.clear()
+            self._poses.clear()

@@ -1,0 +1,67 @@
+"""One thread that works on the newest frame, and the slot it takes it from."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Mailbox(Generic[Item]):
+    """A slot for one item: a new one replaces what nobody took, and that is counted."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._item: Item | None = None
+        self._closed = False
+        self.received = 0
+        self.dropped = 0
+
+    def put(self, item: Item) -> None:
+        with self._changed:
+            self.received += 1
+            self.dropped += self._item is not None
+            self._item = item
+            self._changed.notify()
+
+    def take(self) -> Item | None:
+        """The newest item, once there is one; None after `close`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._item is not None)
+            item, self._item = self._item, None
+            return None if self._closed else item
+
+    def clear(self) -> None:
+        with self._changed:
+            self._item = None
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class Worker(Generic[Item]):
+    """Runs `process` on the newest item. What it raises goes to `failed`, and work goes on."""
+
+    def __init__(
+        self, process: Callable[[Item], None], failed: Callable[[Exception], None]
+    ) -> None:
+        self.mailbox: Mailbox[Item] = Mailbox()
+        self._process, self._failed = process, failed
+        self._thread = threading.Thread(target=self._run, name="pixloc_worker", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while (item := self.mailbox.take()) is not None:
+            try:
+                self._process(item)
+            except Exception as error:
+                self._failed(error)
+
+    def stop(self) -> None:
+        """Finish the item at hand and end the thread."""
+        self.mailbox.close()
+        self._thread.join()
