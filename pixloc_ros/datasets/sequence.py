@@ -22,22 +22,21 @@ from pixloc_ros.geometry import Camera, Pose
 
 @dataclass(frozen=True)
 class Frame:
-    """One image of a sequence. stamp: seconds. truth: cam_from_map, odometry: odom_from_cam."""
+    """One image of a sequence. stamp: seconds. truth: cam_from_map."""
 
     name: str
     stamp: float
     camera: Camera
     truth: Pose | None
-    odometry: Pose | None
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """frames in the order of their stamps, with the folders around them."""
+    """frames in the order of their stamps; odometry: odom_from_cam by stamp, maybe empty."""
 
     root: Path
     frames: tuple[Frame, ...]
-    timed: bool
+    odometry: dict[float, Pose]
 
     @property
     def images(self) -> Path:
@@ -76,9 +75,5 @@ def read_sequence(root: str | os.PathLike[str]) -> Sequence:
             raise ListError(f"{stamp_file}: no stamp for {unknown}")
     odometry_file = root / "odometry_sim.txt"
     odometry = read_trajectory(odometry_file) if timed and odometry_file.is_file() else {}
-    by_millisecond = {round(1e3 * stamp): pose for stamp, pose in odometry.items()}
-    frames = [
-        Frame(name, stamps[name], camera, truth.get(name), by_millisecond.get(round(1e3 * stamps[name])))
-        for name, camera in queries.items()
-    ]
-    return Sequence(root, tuple(sorted(frames, key=lambda f: f.stamp)), timed)
+    frames = [Frame(name, stamps[name], camera, truth.get(name)) for name, camera in queries.items()]
+    return Sequence(root, tuple(sorted(frames, key=lambda f: f.stamp)), odometry)

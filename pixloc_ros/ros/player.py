@@ -1,0 +1,110 @@
+"""Plays a recording into ROS in real time, with its clock.
+
+    python -m pixloc_ros.ros.player BAG
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.typesys import Stores, get_typestore
+from rosgraph_msgs.msg import Clock
+
+from pixloc_ros.datasets.bag import IMAGE
+from pixloc_ros.ros.conversions import time_message
+
+CLOCK_STEP = 0.01
+PATIENCE = 60.0
+
+
+def _message_class(name: str) -> type:
+    package, _, kind = name.split("/")
+    return getattr(importlib.import_module(f"{package}.msg"), kind)
+
+
+class Player(Node):
+    """Publishes the messages of a recording as they are, and /clock beside them."""
+
+    def __init__(self, reader: AnyReader) -> None:
+        super().__init__("pixloc_player")
+        self._reader = reader
+        self._time = self.create_publisher(Clock, "/clock", 10)
+        self._topics: dict[str, Publisher] = {}
+        for connection in reader.connections:
+            latched = connection.topic == "/tf_static"
+            qos = QoSProfile(
+                depth=10,
+                reliability=ReliabilityPolicy.RELIABLE,
+                durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+            )
+            kind = _message_class(connection.msgtype)
+            # names without the slash, so that a namespace and remaps apply
+            name = connection.topic if latched else connection.topic.lstrip("/")
+            self._topics[connection.topic] = self.create_publisher(kind, name, qos)
+
+    def wait_for_listener(self, topic: str) -> bool:
+        """Wait until someone takes the images; False when nobody came."""
+        deadline = time.monotonic() + PATIENCE
+        publisher = self._topics[topic]
+        while publisher.get_subscription_count() == 0:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        time.sleep(0.5)  # the other topics of the same listener
+        return True
+
+    def play(self) -> None:
+        """Everything once, at the speed of its stamps."""
+        begin = self._reader.start_time * 1e-9
+        now = begin
+        started = time.monotonic()
+        for connection, stamp, raw in self._reader.messages():
+            target = stamp * 1e-9
+            while now < target:
+                now = min(now + CLOCK_STEP, target)
+                time.sleep(max(started + (now - begin) - time.monotonic(), 0.0))
+                self._time.publish(Clock(clock=time_message(now)))
+            self._topics[connection.topic].publish(bytes(raw))
+        # let the last frame be answered on a running clock
+        for _ in range(round(2.0 / CLOCK_STEP)):
+            now += CLOCK_STEP
+            time.sleep(CLOCK_STEP)
+            self._time.publish(Clock(clock=time_message(now)))
+
+
+def run(arguments: Sequence[str]) -> int:
+    if len(arguments) != 1:
+        print("usage: python -m pixloc_ros.ros.player BAG", file=sys.stderr)
+        return 2
+    try:
+        with AnyReader(
+            [Path(arguments[0])], default_typestore=get_typestore(Stores.ROS2_KILTED)
+        ) as reader, rclpy.init():
+            player = Player(reader)
+            try:
+                if not player.wait_for_listener(IMAGE):
+                    print(f"error: nobody listened to {IMAGE}", file=sys.stderr)
+                    return 1
+                player.play()
+            finally:
+                player.destroy_node()
+    except AnyReaderError as error:
+        print(f"error: {arguments[0]}: {error}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))

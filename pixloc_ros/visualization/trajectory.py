@@ -1,0 +1,60 @@
+"""A drive seen from above, in its map."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def _flattest(points: np.ndarray, path: np.ndarray) -> np.ndarray:
+    """Two axes (3, 2) of the plane in which the path spreads most."""
+    centred = path - path.mean(0)
+    if np.linalg.matrix_rank(centred, 1e-6) < 2:
+        centred = points - points.mean(0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    return axes[:2].T
+
+
+def plot_trajectory(
+    output: str | os.PathLike[str],
+    points: np.ndarray,
+    references: np.ndarray,
+    truth: np.ndarray,
+    estimates: np.ndarray,
+    odometry: np.ndarray,
+    title: str,
+) -> None:
+    """Write a PNG; all positions are (n, 3) in the map frame, metres, and may be empty but truth.
+
+    odometry: the path that odometry alone would have given from the first fix.
+    """
+    plane = _flattest(points, truth)
+
+    def flat(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        x, y = (positions.reshape(-1, 3) @ plane).T
+        return x, y
+
+    figure = Figure(figsize=(9, 7), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.plot(*flat(points), ".", color="0.75", markersize=1.5, label="map points", zorder=1)
+    axes.plot(*flat(references), "^", color="tab:blue", markersize=4, label="references", zorder=2)
+    if len(odometry):
+        axes.plot(*flat(odometry), ":", color="tab:purple", label="odometry alone", zorder=3)
+    axes.plot(*flat(truth), "-", color="black", linewidth=1.2, label="ground truth", zorder=4)
+    axes.plot(*flat(estimates), "o", color="tab:red", markersize=3.5, label="published poses", zorder=5)
+    # outliers of the point cloud would shrink the drive to a dot
+    both = np.concatenate([truth @ plane, references.reshape(-1, 3) @ plane])
+    low, high = both.min(0), both.max(0)
+    margin = 0.35 * max(float((high - low).max()), 1e-6)
+    axes.set_xlim(low[0] - margin, high[0] + margin)
+    axes.set_ylim(low[1] - margin, high[1] + margin)
+    axes.set_aspect("equal")
+    axes.set_xlabel("m")
+    axes.set_ylabel("m")
+    axes.set_title(title)
+    axes.legend(loc="upper right", fontsize=8)
+    figure.savefig(output)
