@@ -17,7 +17,7 @@ Options = TypeVar("Options")
 
 
 def select_device(name: str) -> torch.device:
-    """The torch device called auto, cpu or cuda. Raises InputError when CUDA is asked for but absent."""
+    """The torch device called auto, cpu or cuda. Raises InputError when CUDA is absent."""
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise InputError("device cuda: no CUDA device is available; use cpu")
@@ -47,7 +47,9 @@ def override(options: Options, overrides: Sequence[str]) -> Options:
             near = difflib.get_close_matches(key, known, 1, 0.0)
             raise InputError(f"unknown setting {key!r}; the nearest is {near[0]!r}")
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(options), OmegaConf.from_dotlist(list(overrides)))
+        merged = OmegaConf.merge(
+            OmegaConf.structured(options), OmegaConf.from_dotlist(list(overrides))
+        )
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise InputError(f"setting {error.full_key}: {str(error).splitlines()[0]}") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -15,7 +14,6 @@ SHARED = Path(os.environ.get("PIXLOC_SHARED", Path(__file__).parents[2] / "share
 @pytest.fixture(autouse=True)
 def _deterministic():
     torch.manual_seed(0)
-    np.random.seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -22,5 +22,3 @@ def average_observations(
         count, features.shape[1], dtype=features.dtype, device=features.device
     ).index_add(0, point, features * confidence[:, None])
     return merged / weight.clamp(min=1e-12)[:, None], weight / number.clamp(min=1)
-
-

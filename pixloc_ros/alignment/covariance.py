@@ -37,4 +37,6 @@ def condition_number(system: LinearSystem) -> Tensor:
     scale = hessian.diagonal(dim1=-2, dim2=-1).clamp(min=1e-30).rsqrt()
     values = torch.linalg.eigvalsh(hessian * scale[:, :, None] * scale[:, None, :])
     smallest = values[:, 0]
-    return torch.where(smallest > 0, values[:, -1] / smallest, torch.full_like(smallest, torch.inf))
+    return torch.where(
+        smallest > 0, values[:, -1] / smallest, torch.full_like(smallest, torch.inf)
+    )

@@ -12,7 +12,9 @@ from pixloc_ros.mapping import build_map, read_colmap
 
 def run(arguments: Sequence[str]) -> int:
     parser = Parser("build_map", "Build a map file from a COLMAP model and its images.")
-    parser.add_argument("--colmap", required=True, metavar="DIR", help="model folder (.bin or .txt)")
+    parser.add_argument(
+        "--colmap", required=True, metavar="DIR", help="model folder (.bin or .txt)"
+    )
     parser.add_argument("--images", required=True, metavar="DIR", help="folder of its images")
     parser.add_argument("--output", required=True, metavar="FILE.pixmap.h5")
     parser.add_argument(
@@ -33,7 +35,7 @@ def run(arguments: Sequence[str]) -> int:
             given.output,
             network,
             min_track_length=given.min_track_length,
-            progress=lambda done, _: bar.update(done - bar.n),
+            progress=lambda done, total: bar.update(done - bar.n),
         )
     print(
         f"{given.output}: {summary.references} references, {summary.points} points, "
@@ -41,4 +43,3 @@ def run(arguments: Sequence[str]) -> int:
         f"image), {summary.megabytes:.1f} MB"
     )
     return 0
-

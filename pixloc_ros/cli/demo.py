@@ -118,7 +118,11 @@ def run(arguments: Sequence[str]) -> int:
         "answers": [
             {"stamp": s, "m": m, "deg": d, "sigmas": g, "latency_ms": ms}
             for s, m, d, g, ms in zip(
-                report.stamps, report.metres, report.degrees, report.sigmas, report.latency_ms,
+                report.stamps,
+                report.metres,
+                report.degrees,
+                report.sigmas,
+                report.latency_ms,
                 strict=True,
             )
         ],

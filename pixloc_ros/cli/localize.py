@@ -45,7 +45,9 @@ def as_json(result: LocalizationResult) -> dict[str, Any]:
 def run(arguments: Sequence[str]) -> int:
     parser = Parser("localize", "Localize a list of query images against a map.")
     parser.add_argument("--map", required=True, metavar="FILE", help="map file (.pixmap.h5)")
-    parser.add_argument("--images", required=True, metavar="DIR", help="folder of the query images")
+    parser.add_argument(
+        "--images", required=True, metavar="DIR", help="folder of the query images"
+    )
     parser.add_argument(
         "--queries", required=True, metavar="FILE", help="lines 'name MODEL w h params...'"
     )
@@ -96,7 +98,6 @@ def run(arguments: Sequence[str]) -> int:
     )
     unreadable = [n for n, r in results.items() if r.status is Status.BAD_INPUT]
     if unreadable:
-        raise InputError(
-            f"{len(unreadable)} queries could not be used, the first: {results[unreadable[0]].reason}"
-        )
+        first = results[unreadable[0]].reason
+        raise InputError(f"{len(unreadable)} queries could not be used, the first: {first}")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rosbags.highlevel import AnyReader
@@ -28,7 +29,9 @@ def _type(name: str) -> type:
 
 def _header(stamp: float, frame: str) -> object:
     nanoseconds = round(stamp * 1e9)
-    time = _type("builtin_interfaces/msg/Time")(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
+    time = _type("builtin_interfaces/msg/Time")(
+        sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9
+    )
     return _type("std_msgs/msg/Header")(stamp=time, frame_id=frame)
 
 
@@ -141,7 +144,9 @@ def write_bag(sequence: Sequence, path: Path, base_from_cam: Pose) -> None:
         for stamp, topic, kind, message in sorted(messages, key=lambda m: m[0]):
             if isinstance(message, str):  # images are read one at a time
                 message = _image(stamp, read_image(sequence.images / message))
-            writer.write(connections[topic], round(stamp * 1e9), _STORE.serialize_cdr(message, kind))
+            writer.write(
+                connections[topic], round(stamp * 1e9), _STORE.serialize_cdr(message, kind)
+            )
     partial.rename(path)
 
 
@@ -151,9 +156,8 @@ def read_ground_truth(path: Path) -> dict[float, Pose]:
     with AnyReader([path], default_typestore=_STORE) as reader:
         chosen = [c for c in reader.connections if c.topic == GROUND_TRUTH]
         for connection, _, raw in reader.messages(connections=chosen):
-            message = reader.deserialize(raw, connection.msgtype)
+            message: Any = reader.deserialize(raw, connection.msgtype)
             p, q = message.pose.position, message.pose.orientation
             stamp = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
             poses[stamp] = Pose.from_quaternion((q.w, q.x, q.y, q.z), (p.x, p.y, p.z))
     return poses
-

@@ -32,7 +32,7 @@ def read_queries(path: str | os.PathLike[str]) -> dict[str, Camera]:
 
 
 def read_poses(path: str | os.PathLike[str]) -> dict[str, Pose]:
-    """`name qw qx qy qz tx ty tz` lines: cam_from_map, float64, batch shape (). Raises ListError."""
+    """`name qw qx qy qz tx ty tz` lines: cam_from_map, float64, shape (). Raises ListError."""
     poses: dict[str, Pose] = {}
     for where, fields in data_lines(path):
         if len(fields) != 8:

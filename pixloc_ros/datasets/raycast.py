@@ -35,7 +35,7 @@ class _Textures:
         rows, layout = [], []
         offset = 0
         for image in images:
-            level = image.astype(np.float32)
+            level: np.ndarray = image.astype(np.float32)
             shapes = []
             for _ in range(_Textures.LEVELS):
                 shapes.append((offset, level.shape[0], level.shape[1]))
@@ -58,7 +58,9 @@ class _Textures:
         low = level.floor().long()
         high = (low + 1).clamp(max=self.LEVELS - 1)
         blend = (level - low)[:, None]
-        return self._bilinear(image, uv, low) * (1 - blend) + self._bilinear(image, uv, high) * blend
+        return (
+            self._bilinear(image, uv, low) * (1 - blend) + self._bilinear(image, uv, high) * blend
+        )
 
     def _bilinear(self, image: Tensor, uv: Tensor, level: Tensor) -> Tensor:
         offset, height, width = self._layout[image, level].unbind(-1)

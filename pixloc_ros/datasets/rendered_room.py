@@ -6,6 +6,7 @@ chelsea, coffee, rocket, camera, brick, grass, gravel: CC0) and are not part of 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +79,7 @@ class _Painter:
         ch, cw = (int(share * s) for s in picture.shape[:2])
         y, x = random.integers(picture.shape[0] - ch), random.integers(picture.shape[1] - cw)
         crop = picture[y : y + ch, x : x + cw]
-        crop = np.rot90(crop, random.integers(4))[:, :: random.choice([-1, 1])]
+        crop = np.rot90(crop, int(random.integers(4)))[:, :: random.choice([-1, 1])]
         crop = cv2.resize(np.ascontiguousarray(crop), (w, h), interpolation=cv2.INTER_AREA)
         top, left = random.integers(face.shape[0] - h + 1), random.integers(face.shape[1] - w + 1)
         face[top : top + h, left : left + w] = crop * random.uniform(0.7, 1.1, 3)
@@ -89,7 +90,12 @@ def make_room(seed: int) -> Scene:
     random = np.random.default_rng(seed)
     paint = _Painter(random)
 
-    def box(centre: tuple[float, float, float], size: tuple[float, float, float], yaw: float, inside: bool) -> Box:
+    def box(
+        centre: tuple[float, float, float],
+        size: tuple[float, float, float],
+        yaw: float,
+        inside: bool,
+    ) -> Box:
         x, y, z = size
         density = (1.1, 1.1, 1.1, 1.1, 0.25, 0.25) if inside else (2.0,) * 6
         sides = [(y, z), (y, z), (x, z), (x, z), (x, y), (x, y)]
@@ -126,7 +132,11 @@ def mount() -> Pose:
 
 
 def _photograph(
-    scene: Scene, camera: Camera, cam_from_map: Pose, random: np.random.Generator, time: float | None
+    scene: Scene,
+    camera: Camera,
+    cam_from_map: Pose,
+    random: np.random.Generator,
+    time: float | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A frame with the faults of a camera; `time` makes its exposure wander."""
     image, depth = scene.render(camera, cam_from_map)
@@ -138,7 +148,13 @@ def _photograph(
     return np.clip(image, 0, 255).astype(np.uint8), depth
 
 
-def _model(camera: Camera, names: list[str], poses: list[Pose], depths: list[np.ndarray], corners: list[np.ndarray]) -> pycolmap.Reconstruction:
+def _model(
+    camera: Camera,
+    names: list[str],
+    poses: list[Pose],
+    depths: list[np.ndarray],
+    corners: list[np.ndarray],
+) -> pycolmap.Reconstruction:
     """The COLMAP model that a perfect reconstruction of the references would give."""
     points = []
     for pose, depth, found in zip(poses, depths, corners, strict=True):
@@ -155,7 +171,9 @@ def _model(camera: Camera, names: list[str], poses: list[Pose], depths: list[np.
         inside = pose.transform(cloud)
         pixels, valid = camera.project(inside)
         column, row = (pixels.floor().long().clamp(min=0)).unbind(-1)
-        z = torch.from_numpy(depth)[row.clamp(max=depth.shape[0] - 1), column.clamp(max=depth.shape[1] - 1)]
+        z = torch.from_numpy(depth)[
+            row.clamp(max=depth.shape[0] - 1), column.clamp(max=depth.shape[1] - 1)
+        ]
         seen.append((pixels, valid & ((inside[:, 2] - z).abs() < 0.02 + 0.01 * z)))
 
     model, width, height, params = INTRINSICS
@@ -164,13 +182,22 @@ def _model(camera: Camera, names: list[str], poses: list[Pose], depths: list[np.
         pycolmap.Camera(model=model, width=width, height=height, params=list(params), camera_id=1)
     )
     tracks: dict[int, list[tuple[int, int]]] = {}
-    for number, (name, pose, (pixels, valid)) in enumerate(zip(names, poses, seen, strict=True), 1):
+    for number, (name, pose, (pixels, valid)) in enumerate(
+        zip(names, poses, seen, strict=True), 1
+    ):
         index = torch.nonzero(valid).flatten().tolist()
         w, x, y, z = pose.quaternion().tolist()
-        image = pycolmap.Image(name, pycolmap.Point2DList([pycolmap.Point2D(p) for p in pixels[index].numpy()]), camera_id=1, image_id=number)
+        image = pycolmap.Image(
+            name,
+            pycolmap.Point2DList([pycolmap.Point2D(p) for p in pixels[index].numpy()]),
+            camera_id=1,
+            image_id=number,
+        )
         reconstruction.add_image_with_trivial_frame(
             image,
-            pycolmap.Rigid3d(pycolmap.Rotation3d(np.array([x, y, z, w])), pose.translation.numpy()),
+            pycolmap.Rigid3d(
+                pycolmap.Rotation3d(np.array([x, y, z, w])), pose.translation.numpy()
+            ),
         )
         for position, point in enumerate(index):
             tracks.setdefault(point, []).append((number, position))
@@ -183,7 +210,7 @@ def _model(camera: Camera, names: list[str], poses: list[Pose], depths: list[np.
 def _drifting_odometry(times: np.ndarray, random: np.random.Generator) -> list[Pose]:
     """odom_from_base: the true motion with 1.5 % too long steps, a turning bias and noise."""
     poses = [Pose.identity(dtype=torch.float64)]
-    for before, now in zip(times[:-1], times[1:], strict=True):
+    for before, now in itertools.pairwise(times):
         step = (base_pose(before, 1.0).inverse() @ base_pose(now, 1.0)).log()
         step[:3] *= 1.015
         step[5] += math.radians(0.25) * (now - before)
@@ -194,7 +221,11 @@ def _drifting_odometry(times: np.ndarray, random: np.random.Generator) -> list[P
 
 
 def render_room(
-    root: Path, seconds: float = 15.0, references: int = 60, seed: int = 7, progress: Progress | None = None
+    root: Path,
+    seconds: float = 15.0,
+    references: int = 60,
+    seed: int = 7,
+    progress: Progress | None = None,
 ) -> None:
     """Render the room into a folder in the layout of `datasets.sequence`.
 

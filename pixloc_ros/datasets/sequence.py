@@ -1,10 +1,10 @@
 """Recorded image sequences with odometry, in the layout of hloc lists plus trajectories.
 
-    queries_with_intrinsics.txt   name MODEL width height params...
-    gt_poses.txt                  name qw qx qy qz tx ty tz      (camera from map; optional)
-    timestamps.txt                name seconds                   (optional)
-    odometry_sim.txt              seconds tx ty tz qx qy qz qw   (odom from camera; optional)
-    images/, sparse/              the images and the COLMAP model of the references
+queries_with_intrinsics.txt   name MODEL width height params...
+gt_poses.txt                  name qw qx qy qz tx ty tz      (camera from map; optional)
+timestamps.txt                name seconds                   (optional)
+odometry_sim.txt              seconds tx ty tz qx qy qz qw   (odom from camera; optional)
+images/, sparse/              the images and the COLMAP model of the references
 """
 
 from __future__ import annotations
@@ -75,5 +75,7 @@ def read_sequence(root: str | os.PathLike[str]) -> Sequence:
             raise ListError(f"{stamp_file}: no stamp for {unknown}")
     odometry_file = root / "odometry_sim.txt"
     odometry = read_trajectory(odometry_file) if timed and odometry_file.is_file() else {}
-    frames = [Frame(name, stamps[name], camera, truth.get(name)) for name, camera in queries.items()]
+    frames = [
+        Frame(name, stamps[name], camera, truth.get(name)) for name, camera in queries.items()
+    ]
     return Sequence(root, tuple(sorted(frames, key=lambda f: f.stamp)), odometry)

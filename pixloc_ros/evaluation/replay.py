@@ -37,7 +37,9 @@ class ReplayReport:
     latency_ms: np.ndarray
 
     @classmethod
-    def of(cls, frames: int, answers: Sequence[Answer], truth: Mapping[float, Pose]) -> ReplayReport:
+    def of(
+        cls, frames: int, answers: Sequence[Answer], truth: Mapping[float, Pose]
+    ) -> ReplayReport:
         """Compare answers with the truth (map_from_base) at their very stamps.
 
         Raises KeyError when an answer has a stamp at which no image was played.

@@ -18,7 +18,14 @@ def _rows(errors: PoseErrors) -> list[tuple[str, PoseErrors]]:
 def _cells(name: str, errors: PoseErrors) -> list[str]:
     metres, degrees = errors.medians()
     recalls = [f"{100 * errors.recall(m, d):.1f}" for m, d in THRESHOLDS]
-    return [name, str(len(errors)), str(errors.missing), f"{metres:.4f}", f"{degrees:.3f}", *recalls]
+    return [
+        name,
+        str(len(errors)),
+        str(errors.missing),
+        f"{metres:.4f}",
+        f"{degrees:.3f}",
+        *recalls,
+    ]
 
 
 HEADINGS = [
@@ -77,7 +84,9 @@ def as_html(errors: PoseErrors, title: str) -> str:
         )
 
     order = errors.metres.argsort()[::-1]
-    queries = [[errors.names[i], f"{errors.metres[i]:.4f}", f"{errors.degrees[i]:.3f}"] for i in order]
+    queries = [
+        [errors.names[i], f"{errors.metres[i]:.4f}", f"{errors.degrees[i]:.3f}"] for i in order
+    ]
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         f"<title>{html.escape(title)}</title><style>body{{font-family:sans-serif;margin:2em}}"

@@ -26,7 +26,10 @@ _BLOCKS = (
 )
 _TAPS = (0, 2, 4, 10)  # the last blocks at strides 2, 4, 8, 16
 _TAP_WIDTHS = (16, 24, 40, 112)
-_BN = {"eps": 1e-3, "momentum": 0.01}
+
+
+def _batch_norm(width: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(width, eps=1e-3, momentum=0.01)
 
 
 def _same_pad(x: Tensor, kernel: int, stride: int) -> Tensor:
@@ -49,13 +52,13 @@ class _Block(nn.Module):
         self._expand_conv: nn.Module | None = None
         if expansion > 1:
             self._expand_conv = nn.Conv2d(before, wide, 1, bias=False)
-            self._bn0 = nn.BatchNorm2d(wide, **_BN)
+            self._bn0 = _batch_norm(wide)
         self._depthwise_conv = nn.Conv2d(
             wide, wide, kernel, stride=stride, groups=wide, bias=False
         )
-        self._bn1 = nn.BatchNorm2d(wide, **_BN)
+        self._bn1 = _batch_norm(wide)
         self._project_conv = nn.Conv2d(wide, out, 1, bias=False)
-        self._bn2 = nn.BatchNorm2d(out, **_BN)
+        self._bn2 = _batch_norm(out)
 
     def forward(self, x: Tensor) -> Tensor:
         y = x
@@ -71,7 +74,7 @@ class _Encoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._conv_stem = nn.Conv2d(3, 32, 3, stride=2, bias=False)
-        self._bn0 = nn.BatchNorm2d(32, **_BN)
+        self._bn0 = _batch_norm(32)
         before = 32
         blocks = []
         for kernel, stride, expansion, out in _BLOCKS:
@@ -95,11 +98,11 @@ class _Encoder(nn.Module):
         A tap is a sum of normalized branches, so its mean is the sum of their shifts and,
         taking branches as independent, its variance the sum of their squared gains.
         """
-        last = _TAPS[tap]
-        first = last
-        while self._blocks[first].residual:
+        blocks = [b for b in self._blocks if isinstance(b, _Block)]
+        first = last = _TAPS[tap]
+        while blocks[first].residual:
             first -= 1
-        norms = [self._blocks[i]._bn2 for i in range(first, last + 1)]
+        norms = [block._bn2 for block in blocks[first : last + 1]]
         mean = torch.stack([n.bias.detach() for n in norms]).sum(0)
         variance = torch.stack([n.weight.detach() ** 2 for n in norms]).sum(0)
         return mean, variance.sqrt()
@@ -130,7 +133,7 @@ class CompactNetwork(FeatureNetwork):
         self.decoder = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(skip + b, out, 3, padding=1, bias=False),
-                nn.BatchNorm2d(out, **_BN),
+                _batch_norm(out),
                 nn.ReLU(inplace=True),
             )
             for skip, b, out in zip(_TAP_WIDTHS, below, widths, strict=True)
@@ -166,7 +169,7 @@ class CompactNetwork(FeatureNetwork):
         return self.damping[level]
 
     def load_encoder(self, state: Mapping[str, Tensor]) -> None:
-        """Take the encoder from a state dict of EfficientNet-Lite0; its later layers are ignored."""
+        """Take the encoder from a state dict of EfficientNet-Lite0; later layers are ignored."""
         wanted = self.encoder.state_dict()
         missing = [k for k in wanted if k not in state]
         if missing:
@@ -182,10 +185,13 @@ class CompactNetwork(FeatureNetwork):
         standard deviations, which the head takes off again.
         """
         lift = 4.0
-        for tap, block in enumerate(self.decoder):
-            conv, norm = block[0], block[1]
+        for tap, width in enumerate(_TAP_WIDTHS):
+            conv = self.get_submodule(f"decoder.{tap}.0")
+            norm = self.get_submodule(f"decoder.{tap}.1")
+            assert isinstance(conv, nn.Conv2d)
+            assert isinstance(norm, nn.BatchNorm2d)
             mean, deviation = self.encoder.tap_statistics(tap)
-            rows = torch.arange(_TAP_WIDTHS[tap])
+            rows = torch.arange(width)
             conv.weight.zero_()
             conv.weight[rows, rows, 1, 1] = 1 / deviation
             norm.reset_running_stats()
@@ -195,8 +201,8 @@ class CompactNetwork(FeatureNetwork):
             if tap == 2:
                 continue  # stride 8 has no head
             level = {0: 0, 1: 1, 3: 2}[tap]
-            head, confidence = self.heads[level], self.confidence_heads[level]
-            for p in (head.weight, head.bias, confidence.weight, confidence.bias):
-                p.zero_()
-            head.weight[rows, rows, 0, 0] = 1.0
-            head.bias[rows] = -lift
+            for part in (self.heads[level], self.confidence_heads[level]):
+                for parameter in part.parameters():
+                    parameter.zero_()
+            self.get_parameter(f"heads.{level}.weight")[rows, rows, 0, 0] = 1.0
+            self.get_parameter(f"heads.{level}.bias")[rows] = -lift

@@ -41,9 +41,7 @@ class _Extractor(nn.Module):
         super().__init__()
         blocks: list[nn.Module] = []
         before = 3
-        for number, (width, count) in enumerate(
-            zip(_WIDTHS, _CONVOLUTIONS[encoder], strict=True)
-        ):
+        for number, (width, count) in enumerate(zip(_WIDTHS, _CONVOLUTIONS[encoder], strict=True)):
             layers: list[nn.Module] = [nn.MaxPool2d(2)] if number else []
             for _ in range(count):
                 layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU(inplace=True)]
@@ -53,7 +51,9 @@ class _Extractor(nn.Module):
         widths = (64, 64, 64, 32)
         self.decoder = nn.ModuleList(
             _DecoderBlock(below, skip, out)
-            for below, skip, out in zip((512, *widths[:3]), (512, 256, 128, 64), widths, strict=True)
+            for below, skip, out in zip(
+                (512, *widths[:3]), (512, 256, 128, 64), widths, strict=True
+            )
         )
         taps = ((32, 32), (64, 128), (512, 128))
         self.adaptation = nn.ModuleList(nn.Sequential(nn.Conv2d(i, o, 1)) for i, o in taps)
@@ -81,18 +81,20 @@ class PixLocNetwork(FeatureNetwork):
     default_pyramid = ((1024, 2), (1024, 1), (1024, 0))
     area_resize = False
 
+    _mean: Tensor
+    _std: Tensor
+
     def __init__(self, encoder: Encoder = "vgg19") -> None:
         super().__init__()
-        self.encoder_name = encoder
         self.extractor = _Extractor(encoder)
         self.optimizer = nn.ModuleList(_Damping() for _ in range(3))
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+        self.register_buffer("_mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("_std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> NetworkOutput:
         if min(images.shape[-2:]) < 16:
             raise ValueError(f"images of at least 16 x 16 pixels, not {tuple(images.shape[-2:])}")
-        x = (images - self.mean) / self.std
+        x = (images - self._mean) / self._std
         skips = []
         for block in self.extractor.encoder:
             x = block(x)
@@ -111,7 +113,7 @@ class PixLocNetwork(FeatureNetwork):
         return NetworkOutput(features, confidence, skips[-1])
 
     def damping_parameters(self, level: int) -> Tensor:
-        return self.optimizer[level].dampingnet.const
+        return self.get_parameter(f"optimizer.{level}.dampingnet.const")
 
 
 class PixLocVGG19(PixLocNetwork):

@@ -59,11 +59,13 @@ class Pose(TensorFields):
 
     @classmethod
     def from_quaternion(
-        cls, quaternion: Tensor | Sequence[float], translation: Tensor | Sequence[float]
+        cls,
+        quaternion: Tensor | np.ndarray | Sequence[float],
+        translation: Tensor | np.ndarray | Sequence[float],
     ) -> Pose:
         """From quaternions (w, x, y, z) of any norm > 0, (..., 4), and translations (..., 3).
 
-        Plain sequences become float64.
+        Arrays and sequences become float64.
         """
         q, t = (
             x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x, np.float64))

@@ -69,7 +69,8 @@ def gate(
     if visible < options.min_points:
         return f"only {visible} points visible, {options.min_points} are needed"
     if statistics.visible < options.min_visible:
-        return f"only {statistics.visible:.0%} of the points visible, {options.min_visible:.0%} needed"
+        needed = f"{options.min_visible:.0%} are needed"
+        return f"only {statistics.visible:.0%} of the points visible, {needed}"
     fit = model.fit(statistics.inliers)
     if fit < options.min_fit:
         return (

@@ -157,9 +157,10 @@ class Localizer:
             with watch("search"):
                 starts = self._search(query, retrieved)
             with watch("references"):
-                chosen = self.covisibility.visible_from(
-                    starts[0], camera, self.options.references
-                ) or retrieved[: self.options.references]
+                chosen = (
+                    self.covisibility.visible_from(starts[0], camera, self.options.references)
+                    or retrieved[: self.options.references]
+                )
             # the finalists have been through the coarse levels; the last of those again, now
             # with every reference
             first_level = self._coarse - 1
@@ -213,7 +214,9 @@ class Localizer:
         cost = torch.where(result.failed, torch.inf, result.system.cost)
         order = cost.argsort(stable=True)[: options.finalists]
         if bool(result.failed[order[0]]):
-            raise _Refusal(Status.FAILED, "no start around the retrieved references could be aligned")
+            raise _Refusal(
+                Status.FAILED, "no start around the retrieved references could be aligned"
+            )
         kept = [i for i in order.tolist() if not bool(result.failed[i])]
         return each.to_map(result.pose[kept])
 
@@ -272,5 +275,3 @@ class Localizer:
             if rival != best and float(apart) > 5.0:
                 return f"ambiguous: another pose fits as well, {float(apart):.0f} cells away"
         return ""
-
-

@@ -95,7 +95,9 @@ def gather(
         kept = []
         for r in loaded:
             count = len(r.points) if total <= limit else max(limit * len(r.points) // total, 1)
-            kept.append(torch.linspace(0, max(len(r.points) - 1, 0), min(count, len(r.points))).long())
+            kept.append(
+                torch.linspace(0, max(len(r.points) - 1, 0), min(count, len(r.points))).long()
+            )
         rows.append((loaded, kept))
     longest = max(1, *(sum(len(k) for k in kept) for _, kept in rows))
 
@@ -110,13 +112,25 @@ def gather(
     origin = used.mean(0) if len(used) else torch.zeros(3, dtype=torch.float64)
     return Observations(
         origin=origin,
-        points=torch.stack([pad([(pixmap.points[p] - origin).float()]) for p in points]).to(device),
+        points=torch.stack([pad([(pixmap.points[p] - origin).float()]) for p in points]).to(
+            device
+        ),
         features=tuple(
-            torch.stack([pad([r.features[i][k].float() for r, k in zip(*row, strict=True)]) for row in rows]).to(device)
+            torch.stack(
+                [
+                    pad([r.features[i][k].float() for r, k in zip(*row, strict=True)])
+                    for row in rows
+                ]
+            ).to(device)
             for i in levels
         ),
         confidence=tuple(
-            torch.stack([pad([r.confidence[i][k].float() for r, k in zip(*row, strict=True)]) for row in rows]).to(device)
+            torch.stack(
+                [
+                    pad([r.confidence[i][k].float() for r, k in zip(*row, strict=True)])
+                    for row in rows
+                ]
+            ).to(device)
             for i in levels
         ),
         mask=torch.stack([pad([torch.ones(len(p), dtype=torch.bool)]) for p in points]).to(device),

@@ -72,4 +72,3 @@ class LocalizationResult:
     @property
     def ok(self) -> bool:
         return self.status is Status.SUCCESS
-

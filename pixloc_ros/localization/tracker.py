@@ -1,12 +1,12 @@
 """Localization over time: which prior a frame gets, and when its answer is a fix.
 
-    state         a frame starts from   accepted                     refused
-    UNLOCALIZED   retrieval             -> RELOCALIZING (candidate)  stays
-    RELOCALIZING  retrieval             agrees: fix, -> TRACKING     -> UNLOCALIZED or LOST
-                                        else: the new candidate
-    TRACKING      last fix + odometry   fix                          -> COASTING
-    COASTING      last fix + odometry   fix, -> TRACKING             -> LOST after a while
-    LOST          retrieval             -> RELOCALIZING (candidate)  stays
+state         a frame starts from   accepted                     refused
+UNLOCALIZED   retrieval             -> RELOCALIZING (candidate)  stays
+RELOCALIZING  retrieval             agrees: fix, -> TRACKING     -> UNLOCALIZED or LOST
+                                    else: the new candidate
+TRACKING      last fix + odometry   fix                          -> COASTING
+COASTING      last fix + odometry   fix, -> TRACKING             -> LOST after a while
+LOST          retrieval             -> RELOCALIZING (candidate)  stays
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ class Tracker:
         predicted = self._carry(self.fix, frame)
         return Prior((predicted @ frame.base_from_cam).inverse())
 
-    def update(self, result: LocalizationResult, frame: Observed) -> tuple[Fix | None, LocalizationResult]:
+    def update(
+        self, result: LocalizationResult, frame: Observed
+    ) -> tuple[Fix | None, LocalizationResult]:
         """The fix that follows from an answer, if any, and the answer as finally judged."""
         if not result.ok:
             self._refuse(frame.stamp)
@@ -151,7 +153,9 @@ class Tracker:
             elapsed = max(now.stamp - before.stamp, 0.0)
             metres_allowed += options.max_speed * elapsed
             degrees_allowed += options.max_turn_deg * elapsed
-        metres, radians = self._carry(before, frame).inverse().distance(now.map_from_base.inverse())
+        metres, radians = (
+            self._carry(before, frame).inverse().distance(now.map_from_base.inverse())
+        )
         degrees = float(torch.rad2deg(radians))
         if float(metres) <= metres_allowed and degrees <= degrees_allowed:
             return ""

@@ -26,7 +26,15 @@ from pixloc_ros.features import (
     read_image,
 )
 from pixloc_ros.geometry import Camera, FeatureTable, Pose
-from pixloc_ros.mapping.schema import FORMAT, QUANTILES, SUFFIX, VERSION, MapError, MapHeader, checksum
+from pixloc_ros.mapping.schema import (
+    FORMAT,
+    QUANTILES,
+    SUFFIX,
+    VERSION,
+    MapError,
+    MapHeader,
+    checksum,
+)
 from pixloc_ros.mapping.sparse_model import ModelError, SparseModel, keep_long_tracks
 
 STATISTICS_PAIRS = 20_000
@@ -35,7 +43,7 @@ STATISTICS_PAIRS = 20_000
 class Progress(Protocol):
     """Called with the number of finished references and of all."""
 
-    def __call__(self, done: int, total: int) -> None: ...
+    def __call__(self, done: int, total: int) -> object: ...
 
 
 @dataclass(frozen=True)
@@ -96,10 +104,12 @@ class _Writer:
         self._point = self._growing("observations/point", (), np.int32)
         self._levels = [
             (
-                self._growing(f"levels/{i}/features", (network.channels[l.network_level],), np.float16),
+                self._growing(
+                    f"levels/{i}/features", (network.channels[level.network_level],), np.float16
+                ),
                 self._growing(f"levels/{i}/confidence", (), np.float16),
             )
-            for i, l in enumerate(levels)
+            for i, level in enumerate(levels)
         ]
 
     def _growing(self, name: str, row: tuple[int, ...], dtype: type) -> h5py.Dataset:
@@ -157,7 +167,9 @@ def build_map(
                 )
             pyramid = extract_pyramid(network, image, levels)
             seen = model.observed[model.offsets[number] : model.offsets[number + 1]]
-            kept, samples = sample_points(pyramid, entry.camera(), model.pose(number), points[seen])
+            kept, samples = sample_points(
+                pyramid, entry.camera(), model.pose(number), points[seen]
+            )
             writer.append(seen[kept.numpy()], samples)
             descriptors.append(pyramid.descriptor.cpu().numpy())
             if progress is not None:
@@ -208,5 +220,9 @@ def _write_statistics(file: h5py.File, levels: int) -> None:
         for name, (a, b) in (("matching", matching), ("unrelated", unrelated)):
             squared = ((features[a] - features[b]) ** 2).sum(-1)
             # a map without any point seen twice has nothing to measure
-            values = np.quantile(squared, QUANTILES) if len(squared) else np.full(len(QUANTILES), np.nan)
+            values = (
+                np.quantile(squared, QUANTILES)
+                if len(squared)
+                else np.full(len(QUANTILES), np.nan)
+            )
             file[f"levels/{i}/{name}"] = values.astype(np.float32)

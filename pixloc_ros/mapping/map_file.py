@@ -77,7 +77,8 @@ class PixMap:
         offsets, observed = file["observations/offsets"][:], file["observations/point"][:]
         self.model = SparseModel(
             cameras=tuple(
-                CameraEntry(e["model"], e["width"], e["height"], tuple(e["params"])) for e in entries
+                CameraEntry(e["model"], e["width"], e["height"], tuple(e["params"]))
+                for e in entries
             ),
             names=tuple(file["references/name"].asstr()[:]),
             camera_index=file["references/camera"][:],
@@ -114,7 +115,9 @@ class PixMap:
         steps = np.diff(model.offsets)
         if model.offsets[0] != 0 or model.offsets[-1] != observations or (steps < 0).any():
             raise MapError(f"{self.path}: damaged map (observation offsets)")
-        if observations and not 0 <= model.observed.min() <= model.observed.max() < len(model.points):
+        if observations and not 0 <= model.observed.min() <= model.observed.max() < len(
+            model.points
+        ):
             raise MapError(f"{self.path}: damaged map (an observation of no point)")
         if not 0 <= model.camera_index.min() <= model.camera_index.max() < len(model.cameras):
             raise MapError(f"{self.path}: damaged map (a reference without camera)")
@@ -141,7 +144,7 @@ class PixMap:
         if ours != self.header.weights_hash:
             raise MapError(
                 f"{self.path}: filled by other {network.architecture} weights "
-                f"({self.header.weights_hash[:12]}, loaded {ours[:12]}); rebuild the map with these"
+                f"({self.header.weights_hash[:12]}, loaded {ours[:12]}); rebuild the map"
             )
 
     def reference(self, index: int) -> ReferenceFeatures:
@@ -155,7 +158,9 @@ class PixMap:
             loaded = ReferenceFeatures(
                 torch.from_numpy(self.model.observed[rows].astype(np.int64)),
                 tuple(torch.from_numpy(self._file[f"levels/{i}/features"][rows]) for i in levels),
-                tuple(torch.from_numpy(self._file[f"levels/{i}/confidence"][rows]) for i in levels),
+                tuple(
+                    torch.from_numpy(self._file[f"levels/{i}/confidence"][rows]) for i in levels
+                ),
             )
         except OSError as error:
             reason = str(error).strip().splitlines()[0]

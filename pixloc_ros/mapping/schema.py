@@ -55,7 +55,10 @@ class MapHeader:
         return cls(
             str(content["architecture"]),
             str(content["weights_hash"]),
-            tuple(PyramidLevel(int(v["image_size"]), int(v["network_level"])) for v in content["levels"]),
+            tuple(
+                PyramidLevel(int(v["image_size"]), int(v["network_level"]))
+                for v in content["levels"]
+            ),
         )
 
 
@@ -63,7 +66,9 @@ def checksum(file: h5py.File) -> str:
     """SHA-256 over the header and every dataset's name, type, shape and content."""
     digest = hashlib.sha256(str(file.attrs["header"]).encode())
     datasets: list[h5py.Dataset] = []
-    file.visititems(lambda _, item: datasets.append(item) if isinstance(item, h5py.Dataset) else None)
+    file.visititems(
+        lambda _, item: datasets.append(item) if isinstance(item, h5py.Dataset) else None
+    )
     for dataset in sorted(datasets, key=lambda d: d.name):
         digest.update(f"{dataset.name} {dataset.dtype.kind} {dataset.shape}".encode())
         if dataset.dtype.kind == "O":

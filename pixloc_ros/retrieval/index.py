@@ -18,17 +18,18 @@ class DescriptorIndex:
         if descriptors.dim() != 2 or not len(descriptors):
             raise ValueError(f"descriptors are (R, D), not {tuple(descriptors.shape)}")
         # too few references have no mean worth the name
-        self._mean = descriptors.mean(0) if len(descriptors) >= 8 else torch.zeros_like(descriptors[0])
+        enough = len(descriptors) >= 8
+        self._mean = descriptors.mean(0) if enough else torch.zeros_like(descriptors[0])
         self._vectors = F.normalize(descriptors - self._mean, dim=-1)
 
     def __len__(self) -> int:
         return len(self._vectors)
 
     def search(self, descriptor: Tensor, count: int) -> tuple[list[int], list[float]]:
-        """The `count` most similar references to a descriptor (D,) and their cosines, best first."""
+        """The `count` references most similar to a descriptor (D,), best first, with cosines."""
         if descriptor.shape != self._mean.shape:
             raise ValueError(
-                f"the map's descriptors have {len(self._mean)} numbers, the query's {len(descriptor)}"
+                f"a descriptor of {len(descriptor)} numbers, the map's have {len(self._mean)}"
             )
         scores = self._vectors @ F.normalize(descriptor - self._mean, dim=-1)
         best = scores.topk(min(count, len(self)))

@@ -82,7 +82,9 @@ def pose_from_message(message: PoseMessage) -> Pose:
     p, q = message.position, message.orientation
     numbers = (p.x, p.y, p.z, q.w, q.x, q.y, q.z)
     if not all(map(math.isfinite, numbers)) or q.w**2 + q.x**2 + q.y**2 + q.z**2 < 1e-6:
-        raise CameraError("a pose message whose numbers are not finite or whose quaternion is zero")
+        raise CameraError(
+            "a pose message whose numbers are not finite or whose quaternion is zero"
+        )
     return Pose.from_quaternion(numbers[3:], numbers[:3])
 
 

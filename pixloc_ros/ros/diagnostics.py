@@ -98,7 +98,9 @@ def input_status(
     )
 
 
-def map_status(name: str, path: str, references: int, points: int, device: str) -> DiagnosticStatus:
+def map_status(
+    name: str, path: str, references: int, points: int, device: str
+) -> DiagnosticStatus:
     """The task `map`: which map is served, and by which device."""
     return DiagnosticStatus(
         level=DiagnosticStatus.OK,

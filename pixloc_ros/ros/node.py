@@ -9,6 +9,7 @@ import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.node import Node
@@ -20,13 +21,19 @@ from rclpy.qos import (
     ReliabilityPolicy,
     qos_profile_sensor_data,
 )
-from rcl_interfaces.msg import SetParametersResult
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
 from pixloc_ros.features import ImageError, open_network
 from pixloc_ros.geometry import CameraError, Pose
-from pixloc_ros.localization import Fix, Localizer, LocalizerOptions, Observed, Tracker, TrackerOptions
+from pixloc_ros.localization import (
+    Fix,
+    Localizer,
+    LocalizerOptions,
+    Observed,
+    Tracker,
+    TrackerOptions,
+)
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.options import override, select_device
 from pixloc_ros.ros import parameters as node_parameters
@@ -110,9 +117,7 @@ class LocalizationNode(Node):
         else:
             self.create_subscription(Image, "image", self._on_image, LATEST)
         if p.odometry == "topic":
-            self.create_subscription(
-                Odometry, "odom", self._odometry.add, qos_profile_sensor_data
-            )
+            self.create_subscription(Odometry, "odom", self._odometry.add, qos_profile_sensor_data)
         self.create_timer(1.0 / p.transform_rate, self._broadcast)
         self.create_timer(1.0, self._diagnose)
         # a bag that starts again, or a simulation that is reset
@@ -270,4 +275,3 @@ class LocalizationNode(Node):
         """Stop the worker and free the map, before the node is destroyed."""
         self._worker.stop()
         self.map.close()
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     SetParametersResult,
 )
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
@@ -60,7 +61,7 @@ class NodeParameters:
 
 
 def _type_of(name: str) -> Parameter.Type:
-    default = next(f.default for f in fields(NodeParameters) if f.name == name)
+    default: Any = next(f.default for f in fields(NodeParameters) if f.name == name)
     if isinstance(default, tuple):
         return Parameter.Type.STRING_ARRAY
     return Parameter.Type.from_parameter_value(default)
@@ -72,7 +73,9 @@ def _descriptor(name: str, about: str, allowed: Any, dynamic: bool) -> Parameter
         name=name, description=about, read_only=not dynamic, type=kind.value
     )
     if kind is Parameter.Type.INTEGER and allowed:
-        descriptor.integer_range = [IntegerRange(from_value=allowed[0], to_value=allowed[1], step=0)]
+        descriptor.integer_range = [
+            IntegerRange(from_value=allowed[0], to_value=allowed[1], step=0)
+        ]
     elif kind is Parameter.Type.DOUBLE and allowed:
         descriptor.floating_point_range = [
             FloatingPointRange(from_value=allowed[0], to_value=allowed[1], step=0.0)
@@ -84,18 +87,18 @@ def _descriptor(name: str, about: str, allowed: Any, dynamic: bool) -> Parameter
 
 def declare(node: Node) -> NodeParameters:
     """Declare all parameters and read them. Raises InputError for an impossible set."""
-    values = {}
+    values: dict[str, Any] = {}
     for entry in fields(NodeParameters):
         meta = entry.metadata
-        assert entry.default is not MISSING
-        default = entry.default
+        # an empty list carries no element type: it is declared by its type alone
+        is_list = isinstance(entry.default, tuple)
+        default: Any = Parameter.Type.STRING_ARRAY if is_list else entry.default
         descriptor = _descriptor(entry.name, meta["about"], meta["allowed"], meta["dynamic"])
-        if isinstance(default, tuple):
-            # an empty list carries no element type: declare by type, with an empty default
-            value = node.declare_parameter(entry.name, Parameter.Type.STRING_ARRAY, descriptor)
-            values[entry.name] = tuple(value.value or ())
-        else:
-            values[entry.name] = node.declare_parameter(entry.name, default, descriptor).value
+        try:
+            value: Any = node.declare_parameter(entry.name, default, descriptor).value
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            raise InputError(f"parameter {entry.name}: {error}") from None
+        values[entry.name] = tuple(value or ()) if is_list else value
     parameters = NodeParameters(**values)
     reason = problem(parameters)
     if reason:

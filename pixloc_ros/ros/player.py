@@ -1,6 +1,6 @@
 """Plays a recording into ROS in real time, with its clock.
 
-    python -m pixloc_ros.ros.player BAG
+python -m pixloc_ros.ros.player BAG
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Player(Node):
             qos = QoSProfile(
                 depth=10,
                 reliability=ReliabilityPolicy.RELIABLE,
-                durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+                durability=DurabilityPolicy.TRANSIENT_LOCAL
+                if latched
+                else DurabilityPolicy.VOLATILE,
             )
             kind = _message_class(connection.msgtype)
             # names without the slash, so that a namespace and remaps apply
@@ -87,9 +89,12 @@ def run(arguments: Sequence[str]) -> int:
         print("usage: python -m pixloc_ros.ros.player BAG", file=sys.stderr)
         return 2
     try:
-        with AnyReader(
-            [Path(arguments[0])], default_typestore=get_typestore(Stores.ROS2_KILTED)
-        ) as reader, rclpy.init():
+        with (
+            AnyReader(
+                [Path(arguments[0])], default_typestore=get_typestore(Stores.ROS2_KILTED)
+            ) as reader,
+            rclpy.init(),
+        ):
             player = Player(reader)
             try:
                 if not player.wait_for_listener(IMAGE):

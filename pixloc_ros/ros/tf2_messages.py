@@ -9,7 +9,10 @@ a ROS distribution would have used, so type name and type hash are the same on t
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
+import logging
 import os
 import shutil
 import subprocess
@@ -68,7 +71,11 @@ def _compile(work: Path, output: Path) -> Path:
     """Compile what was generated into `output`; returns the shared library beside it."""
     prefix = Path(sys.prefix)
     library = prefix / "lib"
-    include = [work, prefix / "include", *(p for p in (prefix / "include").iterdir() if p.is_dir())]
+    include = [
+        work,
+        prefix / "include",
+        *(p for p in (prefix / "include").iterdir() if p.is_dir()),
+    ]
     include += [Path(sysconfig.get_path("include")), Path(numpy.get_include())]
     flags = ["-O1", "-fPIC", *(f"-I{p}" for p in include)]
     ours = f"tf2_msgs__{FASTRTPS}"
@@ -80,7 +87,9 @@ def _compile(work: Path, output: Path) -> Path:
         # the dispatcher and the Python conversion make the module; the rest is the library
         # that the dispatcher loads by its name
         module = source.name.endswith("_s.c") or source.name.endswith(".ep.rosidl_typesupport_c.c")
-        module = module or source.name == "tf_message__type_support.cpp" and source.parent.name == "msg"
+        module = module or (
+            source.name == "tf_message__type_support.cpp" and source.parent.name == "msg"
+        )
         objects[module].append(str(compiled))
     libraries = [
         f"-l{name}__{part}"
@@ -93,7 +102,14 @@ def _compile(work: Path, output: Path) -> Path:
             "rosidl_typesupport_c",
         )
     ]
-    runtime = (FASTRTPS, INTROSPECTION, "rosidl_typesupport_c", "rosidl_runtime_c", "rcutils", "fastcdr")
+    runtime = (
+        FASTRTPS,
+        INTROSPECTION,
+        "rosidl_typesupport_c",
+        "rosidl_runtime_c",
+        "rcutils",
+        "fastcdr",
+    )
     libraries += [f"-l{name}" for name in runtime]
     link = ["g++", "-shared", f"-L{library}", f"-Wl,-rpath,{library}"]
     shared = work / f"lib{ours}.so"
@@ -118,17 +134,24 @@ def build() -> Path:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         try:
-            _generate(work)
+            # the generators talk on stdout, and warn of entry points that the wheels list twice
+            logging.disable(logging.WARNING)
+            with contextlib.redirect_stdout(io.StringIO()):
+                _generate(work)
             shared = _compile(work, work / "tf2_msgs")
             for name in (FASTRTPS, INTROSPECTION):  # one library answers for both
                 shutil.copy2(shared, Path(sys.prefix) / "lib" / f"libtf2_msgs__{name}.so")
         except (ImportError, OSError, subprocess.CalledProcessError) as error:
             raise RuntimeError(f"tf2_msgs could not be built: {error}") from error
+        finally:
+            logging.disable(logging.NOTSET)
         output = work / "tf2_msgs"
         (output / "__init__.py").touch()
         staged = target.with_name("tf2_msgs.partial")
         shutil.rmtree(staged, ignore_errors=True)
-        kept = shutil.ignore_patterns("*.c", "*.cpp", "*.h", "*.hpp", "*.o", "*.json", "*.idl", "tmp", "detail")
+        kept = shutil.ignore_patterns(
+            "*.c", "*.cpp", "*.h", "*.hpp", "*.o", "*.json", "*.idl", "tmp", "detail"
+        )
         shutil.copytree(output, staged, ignore=kept)
         os.replace(staged, target)
     return target

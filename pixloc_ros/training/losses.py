@@ -31,7 +31,9 @@ class ReprojectionLoss:
     success: float = 3.0
     min_points: int = 10
 
-    def error(self, camera: Camera, points: Tensor, truth: Pose, pose: Pose, mask: Tensor) -> Tensor:
+    def error(
+        self, camera: Camera, points: Tensor, truth: Pose, pose: Pose, mask: Tensor
+    ) -> Tensor:
         """Mean robust reprojection error (B,) of points (B, N, 3)."""
         target, _ = camera.project(truth.transform(points))
         pixels, _ = camera.project(pose.transform(points))

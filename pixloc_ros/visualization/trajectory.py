@@ -9,13 +9,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 
-def _flattest(points: np.ndarray, path: np.ndarray) -> np.ndarray:
-    """Two axes (3, 2) of the plane in which the path spreads most."""
-    centred = path - path.mean(0)
-    if np.linalg.matrix_rank(centred, 1e-6) < 2:
-        centred = points - points.mean(0)
-    _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    return axes[:2].T
+def _widest(path: np.ndarray) -> list[int]:
+    """The two axes along which a path (n, 3) spreads most, in their order."""
+    return sorted(np.argsort(np.ptp(path, axis=0), kind="stable")[1:].tolist())
 
 
 def plot_trajectory(
@@ -31,10 +27,10 @@ def plot_trajectory(
 
     odometry: the path that odometry alone would have given from the first fix.
     """
-    plane = _flattest(points, truth)
+    plane = _widest(np.concatenate([truth, references.reshape(-1, 3)]))
 
     def flat(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        x, y = (positions.reshape(-1, 3) @ plane).T
+        x, y = positions.reshape(-1, 3)[:, plane].T
         return x, y
 
     figure = Figure(figsize=(9, 7), dpi=110, layout="constrained")
@@ -45,16 +41,18 @@ def plot_trajectory(
     if len(odometry):
         axes.plot(*flat(odometry), ":", color="tab:purple", label="odometry alone", zorder=3)
     axes.plot(*flat(truth), "-", color="black", linewidth=1.2, label="ground truth", zorder=4)
-    axes.plot(*flat(estimates), "o", color="tab:red", markersize=3.5, label="published poses", zorder=5)
+    axes.plot(
+        *flat(estimates), "o", color="tab:red", markersize=3.5, label="published poses", zorder=5
+    )
     # outliers of the point cloud would shrink the drive to a dot
-    both = np.concatenate([truth @ plane, references.reshape(-1, 3) @ plane])
+    both = np.concatenate([truth[:, plane], references.reshape(-1, 3)[:, plane]])
     low, high = both.min(0), both.max(0)
     margin = 0.35 * max(float((high - low).max()), 1e-6)
     axes.set_xlim(low[0] - margin, high[0] + margin)
     axes.set_ylim(low[1] - margin, high[1] + margin)
     axes.set_aspect("equal")
-    axes.set_xlabel("m")
-    axes.set_ylabel("m")
+    axes.set_xlabel(f"{'xyz'[plane[0]]} in m")
+    axes.set_ylabel(f"{'xyz'[plane[1]]} in m")
     axes.set_title(title)
     axes.legend(loc="upper right", fontsize=8)
     figure.savefig(output)

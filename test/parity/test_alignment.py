@@ -36,7 +36,9 @@ def original_camera(data):
     data = tensor(data).double()
     k = F.pad(data[6:], (0, 4 - data[6:].numel()))
     return Camera.from_colmap(
-        "OPENCV", *data[:2].tolist(), [*data[2:4].tolist(), *(data[4:6] + 0.5).tolist(), *k.tolist()]
+        "OPENCV",
+        *data[:2].tolist(),
+        [*data[2:4].tolist(), *(data[4:6] + 0.5).tolist(), *k.tolist()],
     ).to(torch.float32)
 
 
@@ -87,7 +89,9 @@ def check_level(o, case, scale, level, maps, pose):
     def observe(number, system, delta, after):
         seen.append(number)
         assert torch.allclose(flat(after)[0], flat(recorded)[number], atol=1e-5), (key, number)
-        step = torch.cat([Pose.from_rotvec(delta[:, 3:], delta[:, :3]).rotation.flatten(-2), delta[:, :3]], -1)
+        step = torch.cat(
+            [Pose.from_rotvec(delta[:, 3:], delta[:, :3]).rotation.flatten(-2), delta[:, :3]], -1
+        )
         assert torch.allclose(step[0], tensor(o[f"{key}_T_delta"][number]), atol=1e-5)
         assert int(system.valid.sum()) == int(o[f"{key}_n_valid"][number])
         cost, _ = CAUCHY(system.squared)
@@ -97,17 +101,24 @@ def check_level(o, case, scale, level, maps, pose):
         assert float(weighted) == pytest.approx(float(o[f"{key}_cost_weighted"][number]), rel=1e-4)
         hessian, gradient = tensor(o[f"{key}_H"][number]), tensor(o[f"{key}_g"][number])
         if number == 0:
-            assert torch.allclose(system.hessian[0], hessian, rtol=1e-4, atol=1e-4 * hessian.abs().max())
+            assert torch.allclose(
+                system.hessian[0], hessian, rtol=1e-4, atol=1e-4 * hessian.abs().max()
+            )
             assert (system.gradient[0] - gradient).abs().max() < 1e-4 * gradient.abs().max()
             valid = tensor(o[f"{key}_it0_valid"])
             assert torch.equal(system.valid[0], valid)
-            for ours, name in [(cost[0], "cost"), (system.confidence[0], "w_unc"), (system.weight[0], "weights")]:
+            for ours, name in [
+                (cost[0], "cost"),
+                (system.confidence[0], "w_unc"),
+                (system.weight[0], "weights"),
+            ]:
                 theirs = tensor(o[f"{key}_it0_{name}"])
                 assert torch.allclose(ours[valid], theirs[valid], atol=2e-5), name
 
     options = LMOptions(iterations=len(recorded), tolerance=0.0, reject_steps=False)
     result = align([problem], pose, [damping], options, lambda level, *rest: observe(*rest))
-    assert len(seen) == len(recorded) and not result.failed.any()
+    assert len(seen) == len(recorded)
+    assert not result.failed.any()
     return result.pose
 
 
@@ -125,7 +136,7 @@ def test_case_a_from_stored_maps(case):
     assert torch.allclose(pose.rotation[0], tensor(o["T_refined_R"]).float(), atol=1e-5)
 
 
-@pytest.mark.parametrize("name,scale,level", [("A", 1, 2), ("A", 1, 0), ("B", 1, 1)])
+@pytest.mark.parametrize(("name", "scale", "level"), [("A", 1, 2), ("A", 1, 0), ("B", 1, 1)])
 def test_jacobian_blocks(case, name, scale, level):
     """The D x 6 blocks that we never form still agree: rebuild them from our factors."""
     o = case(name)
@@ -175,14 +186,21 @@ def test_from_images(case, networks, name):
                 with torch.no_grad():
                     output = network(tensor_image)
                 assert torch.allclose(output.features[level][0], tensor(stored), atol=1e-4)
-                confidence = tensor(o[f"s{scale}_q_conf{level}"]).reshape(output.confidence[level][0].shape)
+                confidence = tensor(o[f"s{scale}_q_conf{level}"]).reshape(
+                    output.confidence[level][0].shape
+                )
                 assert torch.allclose(output.confidence[level][0], confidence, atol=1e-4)
         check_references(o, network, scale, levels, averaged=name == "D")
         pose = starts(o, scale) if pose is None else pose
         for level in levels:
-            pose = check_level(o, name, scale, level, (maps[level].features, maps[level].confidence), pose)
-    metres, radians = pose.distance(pose12(np.r_[o["T_refined_R"].ravel(), o["T_refined_t"]])[None])
-    assert float(metres) < 1e-4 and float(torch.rad2deg(radians)) < 1e-3
+            pose = check_level(
+                o, name, scale, level, (maps[level].features, maps[level].confidence), pose
+            )
+    metres, radians = pose.distance(
+        pose12(np.r_[o["T_refined_R"].ravel(), o["T_refined_t"]])[None]
+    )
+    assert float(metres) < 1e-4
+    assert float(torch.rad2deg(radians)) < 1e-3
 
 
 def test_case_c_steps(case, networks):
@@ -203,7 +221,11 @@ def test_case_c_steps(case, networks):
             key = f"s{scale}_L{level}"
             dense = output.features[level]
             recorded = o[f"s{scale}_q_mean_std{level}"]
-            ours = [float(dense.mean()), float(dense.std()), float(output.confidence[level].mean())]
+            ours = [
+                float(dense.mean()),
+                float(dense.std()),
+                float(output.confidence[level].mean()),
+            ]
             assert ours == pytest.approx(recorded.tolist(), abs=1e-4)
             assert maps[level].scale == pytest.approx(tuple(o[f"s{scale}_feature_scales"][level]))
             damping = tensor(o["lambda_per_level"][level])
@@ -227,7 +249,9 @@ def check_references(o, network, scale, levels, averaged):
             output = network(size[None])
         pose = Pose.from_quaternion(tensor(o[f"ref{j}_qvec"]), tensor(o[f"ref{j}_tvec"]))
         for level in levels:
-            camera = pyramid[level].camera(original_camera(o[f"ref{j}_camera_pixloc"]).to(torch.float64))
+            camera = pyramid[level].camera(
+                original_camera(o[f"ref{j}_camera_pixloc"]).to(torch.float64)
+            )
             pixels, _ = camera.project(pose.transform(points))
             table = query_table(output.features[level][0], output.confidence[level][0])
             rows[level].append((table.sample(pixels), table.inside(pixels)))
@@ -261,7 +285,10 @@ def test_start_from_pose_average(case):
     """Case B starts from the references' mean; our average of the same weights gives it."""
     o = case("B")
     poses = Pose.stack(
-        [Pose.from_quaternion(tensor(o[f"ref{j}_qvec"]), tensor(o[f"ref{j}_tvec"])) for j in range(2)]
+        [
+            Pose.from_quaternion(tensor(o[f"ref{j}_qvec"]), tensor(o[f"ref{j}_tvec"]))
+            for j in range(2)
+        ]
     )
     target = Pose(tensor(o["s1_T_init"][:9]).reshape(3, 3), tensor(o["s1_T_init"][9:]))
     # the weights are not recorded: recover the one free number from the centre, check the rest
@@ -293,14 +320,18 @@ def test_damped_step(unit):
 
 
 def test_learned_damping(case, networks):
-    ours = torch.stack([learned_damping(networks["vgg19"].damping_parameters(i)) for i in range(3)])
+    ours = torch.stack(
+        [learned_damping(networks["vgg19"].damping_parameters(i)) for i in range(3)]
+    )
     assert torch.allclose(ours, tensor(case("A")["lambda_per_level"]), rtol=1e-5)
 
 
 def cost_pieces(unit):
     cam = unit["cost_cam"]
     camera = Camera.from_colmap(
-        "OPENCV", *cam[:2].tolist(), [*cam[2:4].tolist(), *(cam[4:6] + 0.5).tolist(), *cam[6:8].tolist(), 0, 0]
+        "OPENCV",
+        *cam[:2].tolist(),
+        [*cam[2:4].tolist(), *(cam[4:6] + 0.5).tolist(), *cam[6:8].tolist(), 0, 0],
     )
     pose = pose12(unit["cost_T"]).to(torch.float64)[None]
     inside = pose.transform(unit["cost_p3d"][None])
@@ -322,11 +353,14 @@ def test_full_cost(unit):
     )
     system = linearize(problem, pose)
     valid = unit["cost_norm0_valid"]
-    assert torch.equal(system.valid[0], valid) and 10 < int(valid.sum()) < 80
+    assert torch.equal(system.valid[0], valid)
+    assert 10 < int(valid.sum()) < 80
     value, slope = problem.query.sample_with_gradient(pixels)
     residual = value[0, :, :-1] - unit["cost_Fref"]
     assert torch.allclose(residual[valid], unit["cost_norm0_res"][valid], atol=1e-6)
-    assert torch.allclose(system.squared[0][valid], unit["cost_norm0_res"][valid].pow(2).sum(-1), atol=1e-5)
+    assert torch.allclose(
+        system.squared[0][valid], unit["cost_norm0_res"][valid].pow(2).sum(-1), atol=1e-5
+    )
     assert torch.allclose(system.confidence[0][valid], unit["cost_norm0_weight"][valid], atol=1e-6)
     blocks = slope[0, :, :, :-1].transpose(-1, -2) @ jacobian[0]
     theirs = unit["cost_norm0_J"]
@@ -336,7 +370,9 @@ def test_full_cost(unit):
     hessian = torch.einsum("n,nci,ncj->ij", weight, theirs[valid], theirs[valid])
     gradient = torch.einsum("n,nci,nc->i", weight, theirs[valid], unit["cost_norm0_res"][valid])
     assert torch.allclose(system.hessian[0], hessian, rtol=1e-4, atol=1e-4 * hessian.abs().max())
-    assert torch.allclose(system.gradient[0], gradient, rtol=1e-4, atol=1e-4 * gradient.abs().max())
+    assert torch.allclose(
+        system.gradient[0], gradient, rtol=1e-4, atol=1e-4 * gradient.abs().max()
+    )
 
 
 def normalization_jacobian(x):
@@ -379,14 +415,18 @@ def test_training_step(parity, recipe, networks, mode):
     network.load_state_dict(networks["vgg19"].state_dict())
     network.train(mode == "train")
     images = {
-        side: torch.stack([tensor(o[f"{side}_image{i}"]) for i in range(2)]).permute(0, 3, 1, 2).float() / 255
+        side: torch.stack([tensor(o[f"{side}_image{i}"]) for i in range(2)])
+        .permute(0, 3, 1, 2)
+        .float()
+        / 255
         for side in ("ref", "query")
     }
     with torch.set_grad_enabled(mode == "train"):
         # the original runs the two images one after the other: batch norm sees them apart
         outputs = {side: network(images[side]) for side in ("ref", "query")}
         cameras = {
-            side: Camera.stack([original_camera(c) for c in o[f"{side}_camera"]]) for side in ("ref", "query")
+            side: Camera.stack([original_camera(c) for c in o[f"{side}_camera"]])
+            for side in ("ref", "query")
         }
         points = tensor(o["points3D_ref"])
         in_ref, to_query, start = (pose12(o[k]) for k in ("ref_T_w2cam", "T_r2q_gt", "T_r2q_init"))
@@ -398,7 +438,10 @@ def test_training_step(parity, recipe, networks, mode):
             pixels, visible = cameras["ref"].scale(1 / stride).project(points)
             sampled = table.sample(pixels)
             problem = AlignmentProblem(
-                query_table(F.normalize(outputs["query"].features[level], dim=1), outputs["query"].confidence[level]),
+                query_table(
+                    F.normalize(outputs["query"].features[level], dim=1),
+                    outputs["query"].confidence[level],
+                ),
                 cameras["query"].scale(1 / stride),
                 points,
                 F.normalize(sampled[..., :-1], dim=-1),
@@ -411,15 +454,21 @@ def test_training_step(parity, recipe, networks, mode):
             result = align([problem], pose, [damping], options)
             poses.append(result.pose)
             pose = result.pose.detach()
-        loss, errors = ReprojectionLoss()(cameras["query"], points, to_query, start, poses, (16, 4, 1))
+        loss, errors = ReprojectionLoss()(
+            cameras["query"], points, to_query, start, poses, (16, 4, 1)
+        )
     for number, (ours, error) in enumerate(zip(poses, errors, strict=True)):
         assert torch.allclose(flat(ours), tensor(o[f"{mode}_T_opt{number}"]), atol=2e-4)
-        assert torch.allclose(error, tensor(o[f"{mode}_loss/reprojection_error/{number}"]), rtol=2e-3, atol=2e-3)
+        assert torch.allclose(
+            error, tensor(o[f"{mode}_loss/reprojection_error/{number}"]), rtol=2e-3, atol=2e-3
+        )
         # the original's metric: relative to the length of the true translation
         between = to_query @ ours.inverse()
         relative = between.translation.norm(dim=-1) / to_query.translation.norm(dim=-1)
         _, radians = ours.distance(to_query)
-        assert torch.allclose(torch.rad2deg(radians), tensor(o[f"{mode}_metric/R_error/{number}"]), atol=1e-2)
+        assert torch.allclose(
+            torch.rad2deg(radians), tensor(o[f"{mode}_metric/R_error/{number}"]), atol=1e-2
+        )
         assert torch.allclose(relative, tensor(o[f"{mode}_metric/t_error/{number}"]), atol=1e-3)
     assert torch.allclose(loss, tensor(o[f"{mode}_loss/total"]), rtol=1e-3)
     if mode == "train":
@@ -446,4 +495,6 @@ def test_training_step(parity, recipe, networks, mode):
                 network(images[side])
         norm0 = network.extractor.decoder[0].layers[1]
         assert torch.allclose(norm0.running_mean, tensor(o["bn_after/decoder0_mean"]), atol=1e-4)
-        assert torch.allclose(norm0.running_var, tensor(o["bn_after/decoder0_var"]), rtol=1e-3, atol=1e-4)
+        assert torch.allclose(
+            norm0.running_var, tensor(o["bn_after/decoder0_var"]), rtol=1e-3, atol=1e-4
+        )

@@ -14,14 +14,25 @@ HALF = 0.5  # the original puts the centre of the first pixel at 0
 
 @pytest.fixture(scope="module")
 def unit(parity):
-    return {k: torch.from_numpy(np.asarray(v)) for k, v in np.load(parity / "unit_fixtures.npz").items()}
+    return {
+        k: torch.from_numpy(np.asarray(v))
+        for k, v in np.load(parity / "unit_fixtures.npz").items()
+    }
 
 
 def pose12(data):
     return Pose(data[..., :9].reshape(*data.shape[:-1], 3, 3), data[..., 9:])
 
 
-CAMERAS = ["SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "SIMPLE_RADIAL_pos", "RADIAL", "RADIAL_pos", "OPENCV"]
+CAMERAS = [
+    "SIMPLE_PINHOLE",
+    "PINHOLE",
+    "SIMPLE_RADIAL",
+    "SIMPLE_RADIAL_pos",
+    "RADIAL",
+    "RADIAL_pos",
+    "OPENCV",
+]
 
 
 def camera_of(unit, name):
@@ -44,7 +55,9 @@ def test_camera(unit, name):
     assert torch.allclose(
         pixels[in_front] - HALF, unit[f"cam_{name}_p2d"][in_front], atol=1e-8, rtol=1e-9
     )
-    assert torch.allclose(jacobian[in_front], unit[f"cam_{name}_J"][in_front], atol=1e-8, rtol=1e-9)
+    assert torch.allclose(
+        jacobian[in_front], unit[f"cam_{name}_J"][in_front], atol=1e-8, rtol=1e-9
+    )
     # the original bounds the distortion by another root; where its bound is looser, ours
     # refuses points that the lens model folds back. Everything else agrees.
     ours_only, theirs_only = valid & ~theirs, theirs & ~valid
@@ -65,7 +78,9 @@ def test_camera_scale_and_crop(unit, name):
         ("scaled_.5_.4", camera.scale((0.5, 0.4))),
         ("crop_11_7_200_100", camera.crop(11, 7, 200, 100)),
     ]:
-        assert torch.allclose(original_layout(changed)[:n], unit[f"cam_{name}_{suffix}"], atol=1e-9)
+        assert torch.allclose(
+            original_layout(changed)[:n], unit[f"cam_{name}_{suffix}"], atol=1e-9
+        )
 
 
 def test_pose(unit):
@@ -110,7 +125,7 @@ def kernels():
             yield f"barron_a{alpha}_c{scale}", RobustKernel(alpha, scale)
 
 
-@pytest.mark.parametrize("name,kernel", kernels(), ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize(("name", "kernel"), kernels(), ids=str)
 def test_robust_kernels(unit, name, kernel):
     x = unit["loss_x"].clone().requires_grad_()
     cost, weight = kernel(x)
