@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+
+from pixloc_ros.datasets.rendered_room import render_room
+from pixloc_ros.datasets.sequence import Sequence, read_sequence
+from pixloc_ros.features import open_network
+from pixloc_ros.localization import Localizer
+from pixloc_ros.mapping import PixMap, build_map, read_colmap
 
 SHARED = Path(os.environ.get("PIXLOC_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -32,3 +39,34 @@ def packs() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the packs of real images are not at {folder} (set PIXLOC_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def network():
+    """The default network."""
+    return open_network(None)
+
+
+@dataclass(frozen=True)
+class Room:
+    """A small rendered room with its map."""
+
+    root: Path
+    map_file: Path
+    sequence: Sequence
+
+
+@pytest.fixture(scope="session")
+def room(tmp_path_factory, network) -> Room:
+    root = tmp_path_factory.mktemp("data") / "room"
+    # the laps' first references lie around the start of the drive
+    render_room(root, seconds=1.0, references=16)
+    map_file = root / "room.pixmap.h5"
+    build_map(read_colmap(root / "sparse"), root / "images", map_file, network)
+    return Room(root, map_file, read_sequence(root))
+
+
+@pytest.fixture(scope="session")
+def localizer(room, network):
+    with PixMap(room.map_file) as pixmap:
+        yield Localizer(pixmap, network)

@@ -64,7 +64,7 @@ def _architecture(path: Path, content: Mapping[str, Any]) -> str:
             raise CheckpointError(f"{path}: unknown architecture {name!r}; known: {known}")
         return name
     model = content["model"]
-    if "extractor.encoder.0.0.weight" in model:  # the original project's layout
+    if any(key.startswith("extractor.") for key in model):  # the original project's layout
         return "pixloc_vgg19" if "extractor.encoder.4.7.weight" in model else "pixloc_vgg16"
     raise CheckpointError(f"{path}: the weights of another kind of network")
 
