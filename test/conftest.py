@@ -59,8 +59,7 @@ class Room:
 @pytest.fixture(scope="session")
 def room(tmp_path_factory, network) -> Room:
     root = tmp_path_factory.mktemp("data") / "room"
-    # the laps' first references lie around the start of the drive
-    render_room(root, seconds=1.0, references=16)
+    render_room(root, seconds=1.0, references=16, mapped=8.0)
     map_file = root / "room.pixmap.h5"
     build_map(read_colmap(root / "sparse"), root / "images", map_file, network)
     return Room(root, map_file, read_sequence(root))

@@ -21,7 +21,7 @@ from pixloc_ros.options import override
 
 def _rendered(folder: Path, network: FeatureNetwork) -> tuple[Path, Path]:
     """A small map and a query image of the rendered room."""
-    render_room(folder, seconds=0.1, references=12)
+    render_room(folder, seconds=0.1, references=16, mapped=8.0)
     map_file = folder / "room.pixmap.h5"
     build_map(read_colmap(folder / "sparse"), folder / "images", map_file, network)
     return map_file, folder / "images/query/0000.jpg"

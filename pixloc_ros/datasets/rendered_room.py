@@ -224,13 +224,15 @@ def render_room(
     root: Path,
     seconds: float = 15.0,
     references: int = 60,
+    mapped: float = 40.0,
     seed: int = 7,
     progress: Progress | None = None,
 ) -> None:
     """Render the room into a folder in the layout of `datasets.sequence`.
 
-    references images of two laps with other radii and gazes form the model; the queries are
-    the drive of `seconds` at 10 Hz, with odometry at 50 Hz.
+    The model is made of `references` images from the first `mapped` seconds of two laps with
+    other radii and gazes; the queries are the drive of `seconds` at 10 Hz, with odometry at
+    50 Hz. A lap takes 40 s.
     """
     random = np.random.default_rng(seed)
     scene = make_room(seed)
@@ -243,7 +245,7 @@ def render_room(
     names, poses, depths, corners = [], [], [], []
     for i in range(references):
         lap = i % 2
-        time = 40.0 * i / references
+        time = mapped * i / references
         gaze = math.radians((25.0, -30.0)[lap])
         pose = cam_from_base @ base_pose(time, (1.25, 0.7)[lap], 0.07, gaze).inverse()
         image, depth = _photograph(scene, camera, pose, random, None)

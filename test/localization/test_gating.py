@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pixloc_ros.localization import GateOptions, InlierStatistics
+from pixloc_ros.localization.gating import InlierModel, gate
+from pixloc_ros.mapping import ResidualStatistics
+
+GOOD = InlierStatistics(points=500, visible=0.8, inliers=0.8, cost=0.01, condition=50.0)
+COVARIANCE = torch.eye(6, dtype=torch.float64)
+
+
+@pytest.fixture
+def model():
+    return InlierModel.of(
+        ResidualStatistics(np.linspace(0.0, 0.5, 101), np.linspace(0.4, 2.4, 101))
+    )
+
+
+def test_threshold_separates_best(model):
+    assert 0.4 <= model.threshold <= 0.5
+    assert model.matching > 0.8
+    assert model.unrelated < 0.06
+    assert model.fit(model.matching) == pytest.approx(1.0)
+    assert model.fit(model.unrelated) == pytest.approx(0.0)
+
+
+def test_a_map_without_statistics_still_has_a_threshold():
+    nothing = np.full(101, np.nan)
+    assert InlierModel.of(ResidualStatistics(nothing, nothing)).threshold == 1.0
+
+
+def changed(**fields):
+    return InlierStatistics(**{**GOOD.__dict__, **fields})
+
+
+def test_believes_a_good_answer(model):
+    assert gate(GOOD, model, COVARIANCE, GateOptions()) == ""
+
+
+@pytest.mark.parametrize(
+    ("statistics", "covariance", "message"),
+    [
+        (changed(points=20), COVARIANCE, "points visible, 30 are needed"),
+        (changed(points=0, visible=0.0), COVARIANCE, "only 0 points"),
+        (changed(visible=0.1), COVARIANCE, "10% of the points visible"),
+        (changed(inliers=0.3), COVARIANCE, "30% inliers"),
+        (changed(condition=1e6), COVARIANCE, "not determined"),
+        (GOOD, torch.full((6, 6), torch.inf), "not determined"),
+    ],
+)
+def test_refuses_with_the_reason(model, statistics, covariance, message):
+    assert message in gate(statistics, model, covariance, GateOptions())

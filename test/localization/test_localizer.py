@@ -1,0 +1,200 @@
+"""Rendered images against the rendered room's map: what is right is found, what is wrong refused."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from pixloc_ros.datasets.rendered_room import base_pose, make_room, mount
+from pixloc_ros.features import read_image
+from pixloc_ros.features.compact import CompactNetwork
+from pixloc_ros.geometry import Pose
+from pixloc_ros.localization import Localizer, LocalizerOptions, Prior, Status
+from pixloc_ros.localization.hypotheses import turned_starts
+from pixloc_ros.localization.observations import gather
+from pixloc_ros.mapping import MapError, PixMap
+
+
+@pytest.fixture
+def frame(room):
+    frame = room.sequence.frames[2]
+    return read_image(room.sequence.images / frame.name), frame
+
+
+def error(result, frame):
+    metres, radians = result.cam_from_map.distance(frame.truth)
+    return float(metres), float(torch.rad2deg(radians))
+
+
+def moved(pose, metres, degrees):
+    generator = torch.Generator().manual_seed(3)
+    t, r = torch.nn.functional.normalize(
+        torch.randn(2, 3, generator=generator, dtype=torch.float64), dim=-1
+    )
+    return pose.perturb(torch.cat([t * metres, r * np.radians(degrees)]))
+
+
+def test_finds_the_pose_by_retrieval(room, localizer):
+    for frame in room.sequence.frames[::3]:
+        result = localizer.localize(read_image(room.sequence.images / frame.name), frame.camera)
+        assert result.ok, result.reason
+        metres, degrees = error(result, frame)
+        assert metres < 0.03
+        assert degrees < 0.3
+        assert result.references
+        assert not result.from_prior
+        assert {"network", "references", "search", "align", "gate", "total"} <= set(result.timings_ms)
+
+
+def test_finds_the_pose_from_a_prior(localizer, frame):
+    image, frame = frame
+    result = localizer.localize(image, frame.camera, Prior(moved(frame.truth, 0.15, 5.0)))
+    assert result.ok, result.reason
+    assert result.from_prior
+    assert error(result, frame) < (0.03, 0.3)
+    assert "search" not in result.timings_ms
+
+
+def test_is_deterministic(localizer, frame):
+    image, frame = frame
+    first, second = (localizer.localize(image, frame.camera) for _ in range(2))
+    assert torch.equal(first.cam_from_map.translation, second.cam_from_map.translation)
+    assert torch.equal(first.covariance, second.covariance)
+
+
+def test_covariance_is_that_of_a_pose(localizer, frame):
+    image, frame = frame
+    result = localizer.localize(image, frame.camera)
+    assert torch.allclose(result.covariance, result.covariance.T)
+    assert torch.linalg.eigvalsh(result.covariance)[0] > 0
+    metres = float(result.covariance[:3, :3].trace().sqrt())
+    assert 1e-4 < metres < 0.1
+
+
+def test_given_references_are_used(localizer, frame):
+    image, frame = frame
+    names = localizer.map.model.names
+    near = int(
+        (localizer.map.poses.inverse().translation - frame.truth.inverse().translation)
+        .norm(dim=-1)
+        .argmin()
+    )
+    assert localizer.localize(image, frame.camera, references=[names[near]]).ok
+    unknown = localizer.localize(image, frame.camera, references=["db/none.jpg"])
+    assert unknown.status is Status.NO_REFERENCE
+    assert "none of the given references" in unknown.reason
+
+
+def wrong_images(image):
+    rng = np.random.default_rng(0)
+    yield "black", np.zeros_like(image)
+    yield "white", np.full_like(image, 255)
+    yield "noise", rng.integers(0, 255, image.shape, np.uint8)
+    yield "blurred", cv2.GaussianBlur(image, (0, 0), 40)
+    yield "upside down", np.ascontiguousarray(image[::-1, ::-1])
+    yield "mirrored", np.ascontiguousarray(image[:, ::-1])
+    tiles = image.reshape(6, 80, 8, 80, 3).transpose(0, 2, 1, 3, 4).reshape(48, 80, 80, 3)
+    mixed = tiles[rng.permutation(48)].reshape(6, 8, 80, 80, 3).transpose(0, 2, 1, 3, 4)
+    yield "shuffled", np.ascontiguousarray(mixed.reshape(480, 640, 3))
+
+
+def test_images_of_nothing_the_map_knows_are_refused(localizer, frame):
+    image, frame = frame
+    for prior in (None, Prior(frame.truth)):
+        for name, wrong in wrong_images(image):
+            result = localizer.localize(wrong, frame.camera, prior)
+            assert not result.ok, (name, prior, result.statistics)
+            assert result.reason, name
+
+
+def test_another_place_is_refused(room, localizer):
+    """A room of the same style with other walls: nothing of it is in the map."""
+    frame = room.sequence.frames[0]
+    other = make_room(seed=99)
+    for time in (0.0, 7.0, 13.0):
+        pose = mount().inverse() @ base_pose(time, 1.0).inverse()
+        image = np.clip(other.render(frame.camera, pose)[0], 0, 255).astype(np.uint8)
+        for prior in (None, Prior(pose)):
+            assert not localizer.localize(image, frame.camera, prior).ok
+
+
+def test_a_hopeless_prior_is_refused_with_its_reason(localizer, frame):
+    image, frame = frame
+    nowhere = Prior(moved(frame.truth, 500.0, 90.0))
+    result = localizer.localize(image, frame.camera, nowhere)
+    assert result.status is Status.NO_REFERENCE
+    turned = Pose.from_rotvec(torch.tensor([0, 3.1, 0]).double(), torch.zeros(3).double())
+    result = localizer.localize(image, frame.camera, Prior(turned @ frame.truth))
+    assert not result.ok
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((0, 0, 3), np.uint8), "0 x 0"),
+        (np.zeros((480, 640, 3), np.float32), "uint8"),
+        (np.zeros((240, 320, 3), np.uint8), "its camera has 640x480"),
+    ],
+)
+def test_bad_images_are_an_answer_not_an_exception(localizer, frame, image, message):
+    result = localizer.localize(image, frame[1].camera)
+    assert result.status is Status.BAD_INPUT
+    assert message in result.reason
+
+
+def test_another_network_is_refused(room):
+    with PixMap(room.map_file) as pixmap, pytest.raises(MapError, match="other compact weights"):
+        Localizer(pixmap, CompactNetwork())
+
+
+def test_far_from_the_origin_nothing_is_lost(localizer, frame, monkeypatch):
+    """Maps in geographic coordinates: float32 alone would be off by half a metre there."""
+    far = torch.tensor([4.0e5, 5.4e6, 300.0], dtype=torch.float64)
+    image, frame = frame
+    pixmap = localizer.map
+    shift = lambda pose: Pose(  # noqa: E731
+        pose.rotation, pose.translation - (pose.rotation @ far[:, None]).squeeze(-1)
+    )
+    monkeypatch.setattr(pixmap, "points", pixmap.points + far)
+    monkeypatch.setattr(pixmap, "poses", shift(pixmap.poses))
+    monkeypatch.setattr(localizer.covisibility, "_points", localizer.covisibility._points + far)
+    monkeypatch.setattr(
+        localizer.covisibility, "_centres", localizer.covisibility._centres + far.numpy()
+    )
+    result = localizer.localize(image, frame.camera)
+    assert result.ok, result.reason
+    metres, radians = result.cam_from_map.distance(shift(frame.truth))
+    assert float(metres) < 0.03
+
+
+def test_gathering_pads_and_limits(localizer):
+    observations = gather(localizer.map, [[0], [1, 2]], 100, torch.device("cpu"))
+    assert observations.points.shape[0] == 2
+    assert 90 <= int(observations.mask[1].sum()) <= 100
+    assert observations.points.shape[1] == int(observations.mask.sum(-1).max())
+    swapped = observations.select([1, 0, 1])
+    assert torch.equal(swapped.points[0], observations.points[1])
+    pose = localizer.map.poses[3:4]
+    local = observations.to_local(pose)
+    back = observations.to_map(local)
+    assert torch.allclose(back.matrix(), pose.matrix(), atol=1e-5)
+
+
+def test_turned_starts_keep_their_centre(localizer):
+    camera = localizer.map.cameras[0].scale(0.025)
+    starts = turned_starts(localizer.map.poses[:2], camera, 20.0, 10.0, 1.5)
+    assert starts.shape[0] == 2
+    assert starts.shape[1] % 2 == 1
+    centres = starts.inverse().translation
+    expected = localizer.map.poses[:2].inverse().translation[:, None].expand_as(centres)
+    assert torch.allclose(centres, expected, atol=1e-9)
+    only = turned_starts(localizer.map.poses[:1], camera, 0.0, 0.0, 1.5)
+    assert only.shape == (1, 1)
+
+
+def test_options_reach_the_search(localizer, frame):
+    image, frame = frame
+    one = Localizer(localizer.map, localizer.network, LocalizerOptions(references=1))
+    assert len(one.localize(image, frame.camera).references) == 1
