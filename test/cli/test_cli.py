@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from pixloc_ros.cli.main import COMMANDS, main
+from pixloc_ros.datasets import read_poses
+from pixloc_ros.errors import InputError
+from pixloc_ros.features.checkpoint import save_network
+from pixloc_ros.features.compact import CompactNetwork
+from pixloc_ros.localization import LocalizerOptions
+from pixloc_ros.options import override, select_device
+
+
+def fails(capsys, arguments, *messages, code=1):
+    """The command fails with this code, one line on stderr, and no traceback."""
+    assert main([str(a) for a in arguments]) == code
+    lines = [
+        line
+        for line in capsys.readouterr().err.replace("\r", "\n").splitlines()
+        if line and "it/s]" not in line and "?" not in line[-12:] and "00:0" not in line
+    ]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    for message in messages:
+        assert message in lines[0]
+
+
+@pytest.fixture
+def localize(room, tmp_path):
+    def arguments(**changes):
+        given = {
+            "map": room.map_file,
+            "images": room.sequence.images,
+            "queries": room.root / "queries_with_intrinsics.txt",
+            "output": tmp_path / "poses.txt",
+        } | changes
+        return ["localize", *(x for k, v in given.items() for x in (f"--{k}", v))]
+
+    return arguments
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(capsys, command):
+    try:
+        code = main([command, "--help"])
+    except SystemExit as end:
+        code = end.code
+    assert code == 0
+    assert f"python -m pixloc_ros {command}" in capsys.readouterr().out
+
+
+def test_usage(capsys):
+    assert main(["--help"]) == 0
+    assert main(["--version"]) == 0
+    assert main([]) == 2
+    capsys.readouterr()
+    assert main(["fly"]) == 2
+    assert "unknown command 'fly'" in capsys.readouterr().err
+
+
+def test_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "pixloc_ros", "--help"], capture_output=True)
+    assert done.returncode == 0
+    assert b"build_map" in done.stdout
+
+
+def test_map_localize_evaluate(room, localize, tmp_path, capsys):
+    """The offline job from a COLMAP model to a table."""
+    output, report = tmp_path / "poses.txt", tmp_path / "report.json"
+    map_file = tmp_path / "m.pixmap.h5"
+    build = ["build_map", "--colmap", room.root / "sparse", "--images", room.sequence.images]
+    assert main([str(a) for a in [*build, "--output", map_file]]) == 0
+    assert main(["validate_map", str(map_file)]) == 0
+    assert "valid" in capsys.readouterr().out
+    assert main([str(a) for a in localize(map=map_file, report=report)]) == 0
+    poses, told = read_poses(output), json.loads(report.read_text())
+    assert len(told) == len(room.sequence.frames)
+    assert set(poses) == {name for name, entry in told.items() if entry["status"] == "success"}
+    assert len(poses) >= len(told) - 1
+    assert np.array(told[next(iter(poses))]["covariance"]).shape == (6, 6)
+    truth = room.root / "gt_poses.txt"
+    numbers, page = tmp_path / "e.json", tmp_path / "e.html"
+    evaluate = ["evaluate", "--ground-truth", truth, "--results", output]
+    capsys.readouterr()
+    assert main([str(a) for a in [*evaluate, "--json", numbers, "--html", page]]) == 0
+    assert "median m" in capsys.readouterr().out
+    assert json.loads(numbers.read_text())["all"]["median_m"] < 0.03
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_localize_with_priors_pairs_and_overrides(room, localize, tmp_path):
+    report = tmp_path / "r.json"
+    queries = tmp_path / "two.txt"
+    lines = (room.root / "queries_with_intrinsics.txt").read_text().splitlines()[:2]
+    queries.write_text("\n".join(lines) + "\n")
+    priors = room.root / "gt_poses.txt"
+    arguments = localize(report=report, priors=priors, queries=queries)
+    assert main([str(a) for a in [*arguments, "references=2"]]) == 0
+    for entry in json.loads(report.read_text()).values():
+        assert entry["from_prior"]
+        assert len(entry["references"]) == 2
+    pairs = tmp_path / "pairs.txt"
+    pairs.write_text(f"{lines[0].split()[0]} db/0000.jpg\n")
+    assert main([str(a) for a in localize(report=report, pairs=pairs, queries=queries)]) == 0
+    told = list(json.loads(report.read_text()).values())
+    assert told[1]["status"] == "no_reference"  # no pair lists it
+
+
+def test_an_unreadable_query_is_reported_and_the_rest_localized(room, localize, tmp_path, capsys):
+    images = tmp_path / "images"
+    shutil.copytree(room.sequence.images, images)
+    (images / "query/0001.jpg").write_bytes(b"not a jpeg")
+    (images / "query/0002.jpg").unlink()
+    report = tmp_path / "r.json"
+    fails(capsys, localize(images=images, report=report), "2 queries could not be used", "0001.jpg")
+    told = json.loads(report.read_text())
+    assert told["query/0001.jpg"]["status"] == "bad_input"
+    assert told["query/0000.jpg"]["status"] == "success"
+    assert "query/0000.jpg" in read_poses(tmp_path / "poses.txt")
+
+
+@pytest.mark.parametrize("command", ["validate_map", "localize", "bench"])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: p.unlink(), "no such map file"),
+        (lambda p: p.write_bytes(p.read_bytes()[:5000]), "truncated"),
+        (lambda p: p.write_text("hello"), "no map file"),
+        (lambda p: __import__("h5py").File(p, "w").close(), "not a map"),
+    ],
+)
+def test_unusable_maps(room, localize, tmp_path, capsys, command, damage, message):
+    path = tmp_path / "copy.pixmap.h5"
+    shutil.copy(room.map_file, path)
+    damage(path)
+    arguments = {
+        "validate_map": ["validate_map", path],
+        "localize": localize(map=path),
+        "bench": ["bench", "--map", path, "--image", room.sequence.images / "query/0000.jpg"],
+    }[command]
+    fails(capsys, arguments, str(path), message)
+
+
+def test_a_map_of_another_network(localize, tmp_path, capsys):
+    weights = tmp_path / "other.tar"
+    save_network(CompactNetwork(), weights)
+    fails(capsys, localize(weights=weights), "filled by other compact weights", "rebuild the map")
+
+
+def test_a_model_without_points(tmp_path, capsys):
+    sparse = tmp_path / "sparse"
+    sparse.mkdir()
+    for name in ("cameras", "images", "points3D"):
+        (sparse / f"{name}.txt").write_text("# empty\n")
+    arguments = ["build_map", "--colmap", sparse, "--images", tmp_path]
+    fails(capsys, [*arguments, "--output", tmp_path / "m.pixmap.h5"], str(sparse), "no 3D points")
+    assert list(tmp_path.iterdir()) == [sparse]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"queries": "/nowhere.txt"}, "/nowhere.txt: no such file"),
+        ({"images": "/nowhere"}, "no such folder of images"),
+        ({"output": "/nowhere/poses.txt"}, "no such folder to write"),
+        ({"weights": "/nowhere.tar"}, "no such weights file"),
+    ],
+)
+def test_missing_inputs(localize, capsys, changes, message):
+    fails(capsys, localize(**changes), message)
+
+
+def test_evaluate_refuses_what_does_not_belong_together(tmp_path, capsys):
+    truth, results = tmp_path / "gt.txt", tmp_path / "r.txt"
+    truth.write_text("a 1 0 0 0 0 0 0\n")
+    results.write_text("b 1 0 0 0 0 0 0\n")
+    evaluate = ["evaluate", "--ground-truth", truth, "--results", results]
+    fails(capsys, evaluate, "b is not in")
+    truth.write_text("")
+    fails(capsys, evaluate, "no poses")
+
+
+def test_overrides_name_the_nearest_key():
+    options = override(LocalizerOptions(), ["references=3", "lm.iterations=7", "gate.min_fit=0.4"])
+    assert (options.references, options.lm.iterations, options.gate.min_fit) == (3, 7, 0.4)
+    assert LocalizerOptions().references != 3
+    for entry, message in [
+        ("referenecs=3", "nearest is 'references'"),
+        ("lm.iteration=3", "nearest is 'lm.iterations'"),
+        ("references=many", "setting references"),
+        ("references", "expected key=value"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            override(LocalizerOptions(), [entry])
+
+
+def test_asking_for_a_missing_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert select_device("auto").type == "cpu"
+    with pytest.raises(InputError, match="no CUDA device"):
+        select_device("cuda")
+
+
+def test_bench_prints_every_stage(room, tmp_path, capsys):
+    numbers = tmp_path / "b.json"
+    image = room.sequence.images / "query/0000.jpg"
+    bench = ["bench", "--map", room.map_file, "--image", image, "--json", numbers, "--repeats", 2]
+    assert main([str(a) for a in bench]) == 0
+    printed, content = capsys.readouterr().out, json.loads(numbers.read_text())
+    for stage in ("network", "search", "align", "total"):
+        assert stage in printed
+    assert content["repeats"] == 2
+    stages = {t["stage"]: t["median"] for t in content["without prior"]}
+    assert 0 < stages["network"] < stages["total"]
+    assert "search" not in {t["stage"] for t in content["with prior"]}
+
+
+def test_bench_refuses_a_foreign_image(room, tmp_path, capsys):
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "x.png"), np.zeros((100, 100, 3), np.uint8))
+    bench = ["bench", "--map", room.map_file, "--image", tmp_path / "x.png"]
+    fails(capsys, bench, "no camera of the map")
+    fails(capsys, ["bench", "--map", room.map_file], "go together")
+
+
+def test_demo_refuses_a_folder_that_is_no_pack(tmp_path, capsys):
+    fails(capsys, ["demo", "--pack", tmp_path / "no", "--output", tmp_path], "no such folder")
+    fails(capsys, ["demo", "--pack", tmp_path, "--output", tmp_path / "o"], "no such file")
