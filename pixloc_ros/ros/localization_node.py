@@ -15,7 +15,12 @@ from pixloc_ros.ros.node import LocalizationNode
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 after Ctrl-C or a shutdown, 1 when the node cannot start."""
-    with rclpy.init(args=list(sys.argv[1:] if arguments is None else arguments)):
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        context = rclpy.init(args=given)
+    except RuntimeError as error:  # what rcl cannot parse
+        raise InputError(str(error).splitlines()[0]) from None
+    with context:
         try:
             node = LocalizationNode()
         except InputError as error:

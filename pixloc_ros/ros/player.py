@@ -1,10 +1,11 @@
 """Plays a recording into ROS in real time, with its clock.
 
-python -m pixloc_ros.ros.player BAG
+python -m pixloc_ros.ros.player BAG [--listeners N]
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
 import time
@@ -54,16 +55,22 @@ class Player(Node):
             name = connection.topic if latched else connection.topic.lstrip("/")
             self._topics[connection.topic] = self.create_publisher(kind, name, qos)
 
-    def wait_for_listener(self, topic: str) -> bool:
-        """Wait until someone takes the images; False when nobody came."""
+    def wait_for_listeners(self, count: int) -> str:
+        """Wait until someone takes the images and `count` nodes the clock.
+
+        Returns what was waited for in vain, or an empty string.
+        """
         deadline = time.monotonic() + PATIENCE
-        publisher = self._topics[topic]
-        while publisher.get_subscription_count() == 0:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
-        time.sleep(0.5)  # the other topics of the same listener
-        return True
+        wanted = [(self._time, count)]
+        if IMAGE in self._topics:
+            wanted.append((self._topics[IMAGE], 1))
+        for publisher, number in wanted:
+            while publisher.get_subscription_count() < number:
+                if time.monotonic() > deadline:
+                    return f"{number} listeners of {publisher.topic_name}"
+                time.sleep(0.05)
+        time.sleep(0.5)  # the other topics of the same listeners
+        return ""
 
     def play(self) -> None:
         """Everything once, at the speed of its stamps."""
@@ -85,26 +92,28 @@ class Player(Node):
 
 
 def run(arguments: Sequence[str]) -> int:
-    if len(arguments) != 1:
-        print("usage: python -m pixloc_ros.ros.player BAG", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(prog="python -m pixloc_ros.ros.player")
+    parser.add_argument("bag", type=Path, help="folder of a rosbag2 recording")
+    parser.add_argument(
+        "--listeners", type=int, default=1, help="nodes on /clock to wait for (default 1)"
+    )
+    given = parser.parse_args(arguments)
     try:
         with (
-            AnyReader(
-                [Path(arguments[0])], default_typestore=get_typestore(Stores.ROS2_KILTED)
-            ) as reader,
+            AnyReader([given.bag], default_typestore=get_typestore(Stores.ROS2_KILTED)) as reader,
             rclpy.init(),
         ):
             player = Player(reader)
             try:
-                if not player.wait_for_listener(IMAGE):
-                    print(f"error: nobody listened to {IMAGE}", file=sys.stderr)
+                missing = player.wait_for_listeners(given.listeners)
+                if missing:
+                    print(f"error: waited in vain for {missing}", file=sys.stderr)
                     return 1
                 player.play()
             finally:
                 player.destroy_node()
-    except AnyReaderError as error:
-        print(f"error: {arguments[0]}: {error}", file=sys.stderr)
+    except (AnyReaderError, OSError) as error:
+        print(f"error: {given.bag}: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, ExternalShutdownException):
         return 130

@@ -104,6 +104,7 @@ def replay(bag: Path, map_file: Path, settings: Sequence[str], profile: Path) ->
     node_command = [sys.executable, "-m", "pixloc_ros", "localization_node", "--ros-args"]
     node_command += ["-p", f"map:={map_file}", "-p", "use_sim_time:=true", *settings]
     player_command = [sys.executable, "-m", "pixloc_ros.ros.player", str(bag)]
+    player_command += ["--listeners", "2"]  # the node and the watcher
     with ExitStack() as stack:
         stack.enter_context(rclpy.init(args=[]))
         watcher = Watcher()

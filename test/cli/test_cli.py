@@ -119,7 +119,9 @@ def test_an_unreadable_query_is_reported_and_the_rest_localized(room, localize, 
     (images / "query/0001.jpg").write_bytes(b"not a jpeg")
     (images / "query/0002.jpg").unlink()
     report = tmp_path / "r.json"
-    fails(capsys, localize(images=images, report=report), "2 queries could not be used", "0001.jpg")
+    fails(
+        capsys, localize(images=images, report=report), "2 queries could not be used", "0001.jpg"
+    )
     told = json.loads(report.read_text())
     assert told["query/0001.jpg"]["status"] == "bad_input"
     assert told["query/0000.jpg"]["status"] == "success"

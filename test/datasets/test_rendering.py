@@ -76,7 +76,9 @@ def test_model_reprojects_where_its_keypoints_are(room):
 def test_odometry_drifts_but_not_far(room):
     stamps = sorted(room.sequence.odometry)
     first, last = (room.sequence.odometry[s] for s in (stamps[0], stamps[-1]))
-    true = [mount().inverse() @ base_pose(s - 100.0, 1.0).inverse() for s in (stamps[0], stamps[-1])]
+    true = [
+        mount().inverse() @ base_pose(s - 100.0, 1.0).inverse() for s in (stamps[0], stamps[-1])
+    ]
     moved, expected = first.inverse() @ last, true[0] @ true[1].inverse()
     metres, _ = moved.inverse().distance(expected.inverse())
     assert 1e-4 < float(metres) < 0.05 * float(expected.translation.norm()) + 0.01

@@ -55,7 +55,9 @@ def test_original_layout(tmp_path):
     assert loaded.weights_hash() == network.weights_hash()
 
 
-@pytest.mark.parametrize("name", ["ckpt_trainer_layout_numpy2.tar", "ckpt_trainer_layout_numpy1.tar"])
+@pytest.mark.parametrize(
+    "name", ["ckpt_trainer_layout_numpy2.tar", "ckpt_trainer_layout_numpy1.tar"]
+)
 def test_files_of_the_original_trainer_are_read(parity, name):
     """They are cut down, so they lack tensors; but what blocks a safe load is in them."""
     with pytest.raises(CheckpointError, match=r"lack |has shape"):
@@ -72,7 +74,10 @@ def test_files_of_the_original_trainer_are_read(parity, name):
         (lambda p: p.mkdir(), "no such weights file"),
         (lambda p: torch.save([1, 2], p), "without a 'model'"),
         (lambda p: torch.save({"model": {"a": torch.ones(1)}}, p), "another kind of network"),
-        (lambda p: torch.save({"architecture": "alexnet", "model": {}}, p), "unknown architecture"),
+        (
+            lambda p: torch.save({"architecture": "alexnet", "model": {}}, p),
+            "unknown architecture",
+        ),
         (lambda p: torch.save({"architecture": "compact", "model": {}}, p), "weights lack"),
         (lambda p: torch.save({"model": {}, "x": _Touch(p.with_name("ran"))}, p), "refused"),
     ],

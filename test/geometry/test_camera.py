@@ -62,7 +62,9 @@ def test_fisheye_jacobian_on_the_axis_and_beside_it():
         step = 1e-6
         numeric = torch.stack(
             [
-                (camera.project(point + step * axis)[0] - camera.project(point - step * axis)[0])[0]
+                (camera.project(point + step * axis)[0] - camera.project(point - step * axis)[0])[
+                    0
+                ]
                 / (2 * step)
                 for axis in torch.eye(3, dtype=torch.float64)
             ],

@@ -76,9 +76,7 @@ def test_group_laws(a, b, c):
     a, b, c = (Pose.exp(v) for v in (a, b, c))
     left, right = (a @ b) @ c, a @ (b @ c)
     assert torch.allclose(left.matrix(), right.matrix(), atol=1e-9)
-    assert torch.allclose(
-        (a @ a.inverse()).matrix(), torch.eye(4, dtype=torch.float64), atol=1e-9
-    )
+    assert torch.allclose((a @ a.inverse()).matrix(), torch.eye(4, dtype=torch.float64), atol=1e-9)
     points = torch.randn(5, 3, dtype=torch.float64)
     assert torch.allclose((a @ b).transform(points), a.transform(b.transform(points)), atol=1e-9)
 
@@ -171,7 +169,11 @@ def test_behaves_like_a_tensor():
 
 @pytest.mark.parametrize(
     ("rotation", "translation"),
-    [(torch.eye(4), torch.zeros(3)), (torch.eye(3), torch.zeros(2)), (torch.eye(3), torch.zeros(2, 3))],
+    [
+        (torch.eye(4), torch.zeros(3)),
+        (torch.eye(3), torch.zeros(2)),
+        (torch.eye(3), torch.zeros(2, 3)),
+    ],
 )
 def test_wrong_shapes_are_refused(rotation, translation):
     with pytest.raises(ValueError, match="Pose"):

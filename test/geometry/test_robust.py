@@ -39,7 +39,9 @@ def test_large_residuals_lose_weight(kernel):
 def test_limits_of_the_family_agree():
     x = torch.logspace(-3, 1, 20, dtype=torch.float64)
     for alpha, near in [(0.0, 1e-6), (2.0, 2.0 - 1e-6)]:
-        for ours, other in zip(RobustKernel(alpha, 0.4)(x), RobustKernel(near, 0.4)(x), strict=True):
+        for ours, other in zip(
+            RobustKernel(alpha, 0.4)(x), RobustKernel(near, 0.4)(x), strict=True
+        ):
             assert torch.allclose(ours, other, rtol=1e-4)
 
 

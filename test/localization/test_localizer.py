@@ -45,7 +45,9 @@ def test_finds_the_pose_by_retrieval(room, localizer):
         assert degrees < 0.3
         assert result.references
         assert not result.from_prior
-        assert {"network", "references", "search", "align", "gate", "total"} <= set(result.timings_ms)
+        assert {"network", "references", "search", "align", "gate", "total"} <= set(
+            result.timings_ms
+        )
 
 
 def test_finds_the_pose_from_a_prior(localizer, frame):

@@ -59,7 +59,10 @@ def test_model_says_who_sees_what(room, model):
         (lambda p: p.mkdir(), "no COLMAP model"),
         (lambda p: (p.mkdir(), (p / "cameras.bin").touch()), "lacks images.bin"),
         (
-            lambda p: (p.mkdir(), [(p / f"{n}.bin").touch() for n in ("cameras", "images", "points3D")]),
+            lambda p: (
+                p.mkdir(),
+                [(p / f"{n}.bin").touch() for n in ("cameras", "images", "points3D")],
+            ),
             "no 3D points",
         ),
     ],
@@ -157,7 +160,11 @@ def test_own_pyramid_and_progress(room, network, tmp_path):
         (lambda i: i.unlink(), ImageError, "no such image, but the model has it"),
         (lambda i: i.write_bytes(i.read_bytes()[:100]), ImageError, "not a readable image"),
         (lambda i: i.write_bytes(b""), ImageError, "not a readable image"),
-        (lambda i: shutil.copy(i.parents[2] / "tiny.png", i), ImageError, "its camera has 640 x 480"),
+        (
+            lambda i: shutil.copy(i.parents[2] / "tiny.png", i),
+            ImageError,
+            "its camera has 640 x 480",
+        ),
     ],
 )
 def test_bad_images_leave_nothing_behind(room, network, tmp_path, damage, error, message):
@@ -186,7 +193,9 @@ def test_a_failing_build_keeps_the_old_map(room, network, copy, monkeypatch):
     assert os.listdir(copy.parent) == [copy.name]
 
 
-@pytest.mark.parametrize(("name", "message"), [("m.h5", "ends in"), ("no/m.pixmap.h5", "no such folder")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("m.h5", "ends in"), ("no/m.pixmap.h5", "no such folder")]
+)
 def test_bad_output_names(room, network, tmp_path, name, message):
     with pytest.raises(MapError, match=message):
         build(room, network, tmp_path / name)
@@ -222,7 +231,12 @@ def test_files_that_are_no_map(copy, make, message):
         (lambda f: f["observations/offsets"].__setitem__(1, -4), "observation offsets"),
         (lambda f: f["references/camera"].__setitem__(0, 7), "without camera"),
         (lambda f: f["points/xyz"].__setitem__((0, 0), np.nan), "not finite"),
-        (lambda f: f["cameras"].__setitem__(0, '{"model": "ODD", "width": 1, "height": 1, "params": []}'), "unknown camera"),
+        (
+            lambda f: f["cameras"].__setitem__(
+                0, '{"model": "ODD", "width": 1, "height": 1, "params": []}'
+            ),
+            "unknown camera",
+        ),
     ],
 )
 def test_foreign_and_damaged_content(copy, change, message):

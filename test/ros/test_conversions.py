@@ -47,9 +47,7 @@ def test_projects_as_opencv_does(model, d):
     points = torch.rand(30, 3, dtype=torch.float64) + torch.tensor([-0.5, -0.5, 1.5])
     matrix = np.array(K).reshape(3, 3)
     coefficients = np.array(d) if d else np.zeros(5)
-    expected, _ = cv2.projectPoints(
-        points.numpy(), np.zeros(3), np.zeros(3), matrix, coefficients
-    )
+    expected, _ = cv2.projectPoints(points.numpy(), np.zeros(3), np.zeros(3), matrix, coefficients)
     pixels, valid = camera_of(info(model, d)).project(points)
     assert valid.any()
     assert np.allclose(pixels.numpy() - 0.5, expected[:, 0], atol=1e-9)
