@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -37,7 +39,7 @@ def test_rejection_never_raises_the_cost(scene):
         lambda number, system, delta, pose: costs.append(float(system.cost)),
     )
     assert len(costs) == 30
-    assert all(after <= before for before, after in zip(costs, costs[1:], strict=False))
+    assert all(after <= before for before, after in itertools.pairwise(costs))
 
 
 def test_stops_when_nothing_moves(scene):

@@ -1,4 +1,4 @@
-"""Rendered images against the rendered room's map: what is right is found, what is wrong refused."""
+"""Images of the rendered room: what is right is found, what is wrong is refused."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_far_from_the_origin_nothing_is_lost(localizer, frame, monkeypatch):
     )
     result = localizer.localize(image, frame.camera)
     assert result.ok, result.reason
-    metres, radians = result.cam_from_map.distance(shift(frame.truth))
+    metres, _radians = result.cam_from_map.distance(shift(frame.truth))
     assert float(metres) < 0.03
 
 

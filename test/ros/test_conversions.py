@@ -109,8 +109,8 @@ def test_pose_messages():
     assert message.pose.covariance.tolist() == list(range(36))
     back = pose_from_message(message.pose.pose)
     assert torch.allclose(back.matrix(), pose.matrix(), atol=1e-12)
+    message.pose.pose.position.x = float("nan")
     with pytest.raises(CameraError, match="not finite"):
-        message.pose.pose.position.x = float("nan")
         pose_from_message(message.pose.pose)
     zero = PoseMessage()
     zero.orientation.w = 0.0
