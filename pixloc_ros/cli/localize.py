@@ -18,6 +18,7 @@ from pixloc_ros.features import ImageError, read_image
 from pixloc_ros.localization import LocalizationResult, Localizer, LocalizerOptions, Prior, Status
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.options import override
+from pixloc_ros.retrieval import rank_by_global_features
 
 
 def as_json(result: LocalizationResult) -> dict[str, Any]:
@@ -54,7 +55,13 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--output", required=True, metavar="FILE", help="poses 'name qw qx qy qz tx ty tz'"
     )
-    parser.add_argument("--pairs", metavar="FILE", help="'query reference' lines, best first")
+    retrieval = parser.add_mutually_exclusive_group()
+    retrieval.add_argument("--pairs", metavar="FILE", help="'query reference' lines, best first")
+    retrieval.add_argument(
+        "--global-features",
+        metavar="FILE.h5",
+        help="hloc's global descriptors of queries and references, instead of the map's own",
+    )
     parser.add_argument("--priors", metavar="FILE", help="start poses, as --output has them")
     parser.add_argument("--report", metavar="FILE.json", help="status and timings of every query")
     parser.add_network()
@@ -74,6 +81,10 @@ def run(arguments: Sequence[str]) -> int:
     results: dict[str, LocalizationResult] = {}
     with PixMap(given.map) as pixmap:
         localizer = Localizer(pixmap, network_of(given), options)
+        if given.global_features:
+            pairs = rank_by_global_features(
+                given.global_features, pixmap.model.names, list(queries), options.retrieved
+            )
         for name, camera in tqdm(queries.items(), unit="query", desc="localizing"):
             try:
                 image = read_image(folder / name)

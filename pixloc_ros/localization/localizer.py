@@ -157,10 +157,7 @@ class Localizer:
             with watch("search"):
                 starts = self._search(query, retrieved)
             with watch("references"):
-                chosen = (
-                    self.covisibility.visible_from(starts[0], camera, self.options.references)
-                    or retrieved[: self.options.references]
-                )
+                chosen = self._covering(starts[0], camera, retrieved)
             # the finalists have been through the coarse levels; the last of those again, now
             # with every reference
             first_level = self._coarse - 1
@@ -168,6 +165,12 @@ class Localizer:
             solution = self._refine(query, starts, chosen, first_level)
         with watch("gate"):
             return self._judge(solution, prior is not None)
+
+    def _covering(self, pose: Pose, camera: Camera, retrieved: Sequence[int]) -> list[int]:
+        """References that cover the view of a pose, or the largest covisible group retrieved."""
+        count = self.options.references
+        covering = self.covisibility.visible_from(pose, camera, count)
+        return covering or self.covisibility.clusters(retrieved)[0][:count]
 
     def _check(self, image: np.ndarray, camera: Camera) -> None:
         try:

@@ -27,10 +27,6 @@ class Covisibility:
         self._axes = poses.rotation[:, 2].numpy()
         self._centres = poses.inverse().translation.numpy()
 
-    def shared(self, reference: int) -> np.ndarray:
-        """Number of points that each reference (R,) shares with this one."""
-        return np.asarray(self._shared[reference].todense()).ravel()
-
     def clusters(self, references: Sequence[int], min_shared: int = 1) -> list[list[int]]:
         """The references grouped by chains of covisibility, the largest group first.
 

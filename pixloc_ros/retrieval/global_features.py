@@ -12,10 +12,29 @@ import torch
 from torch import Tensor
 
 from pixloc_ros.errors import InputError
+from pixloc_ros.retrieval.index import DescriptorIndex
 
 
 class RetrievalError(InputError):
     """A retrieval file that cannot be used, with the reason in one line."""
+
+
+def rank_by_global_features(
+    path: str | os.PathLike[str],
+    references: Sequence[str],
+    queries: Sequence[str],
+    count: int,
+) -> dict[str, list[str]]:
+    """For each query its `count` most similar references, best first, as a pairs file lists them.
+
+    The file holds the descriptors of all of them. Raises RetrievalError.
+    """
+    index = DescriptorIndex(read_global_features(path, references))
+    ranked = {}
+    for query, descriptor in zip(queries, read_global_features(path, queries), strict=True):
+        found, _ = index.search(descriptor, count)
+        ranked[query] = [references[i] for i in found]
+    return ranked
 
 
 def read_global_features(path: str | os.PathLike[str], names: Sequence[str]) -> Tensor:

@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 
+import cv2
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -111,6 +113,16 @@ def test_localize_with_priors_pairs_and_overrides(room, localize, tmp_path):
     assert main([str(a) for a in localize(report=report, pairs=pairs, queries=queries)]) == 0
     told = list(json.loads(report.read_text()).values())
     assert told[1]["status"] == "no_reference"  # no pair lists it
+    features = tmp_path / "global.h5"
+    names = [*(line.split()[0] for line in lines), *(f"db/{i:04d}.jpg" for i in range(16))]
+    with h5py.File(features, "w") as file:
+        for i, name in enumerate(names):
+            vector = np.eye(16, dtype=np.float32)[max(i - 2, 0)]  # queries look like db/0000
+            file.create_group(name)["global_descriptor"] = vector
+    arguments = localize(report=report, queries=queries, **{"global-features": features})
+    assert main([str(a) for a in [*arguments, "retrieved=1"]]) == 0
+    told = list(json.loads(report.read_text()).values())
+    assert told[0]["status"] == "success"
 
 
 def test_an_unreadable_query_is_reported_and_the_rest_localized(room, localize, tmp_path, capsys):
@@ -135,7 +147,7 @@ def test_an_unreadable_query_is_reported_and_the_rest_localized(room, localize, 
         (lambda p: p.unlink(), "no such map file"),
         (lambda p: p.write_bytes(p.read_bytes()[:5000]), "truncated"),
         (lambda p: p.write_text("hello"), "no map file"),
-        (lambda p: __import__("h5py").File(p, "w").close(), "not a map"),
+        (lambda p: h5py.File(p, "w").close(), "not a map"),
     ],
 )
 def test_unusable_maps(room, localize, tmp_path, capsys, command, damage, message):
@@ -225,8 +237,6 @@ def test_bench_prints_every_stage(room, tmp_path, capsys):
 
 
 def test_bench_refuses_a_foreign_image(room, tmp_path, capsys):
-    import cv2
-
     cv2.imwrite(str(tmp_path / "x.png"), np.zeros((100, 100, 3), np.uint8))
     bench = ["bench", "--map", room.map_file, "--image", tmp_path / "x.png"]
     fails(capsys, bench, "no camera of the map")

