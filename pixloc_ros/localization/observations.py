@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from pixloc_ros.alignment import AlignmentProblem, query_table
 from pixloc_ros.features import ImagePyramid
 from pixloc_ros.geometry import Camera, FeatureTable, Pose, RobustKernel
-from pixloc_ros.mapping import PixMap
+from pixloc_ros.mapping import PixMap, ReferenceFeatures
 
 
 @dataclass(frozen=True)
@@ -101,37 +101,31 @@ def gather(
         rows.append((loaded, kept))
     longest = max(1, *(sum(len(k) for k in kept) for _, kept in rows))
 
-    def pad(parts: list[Tensor]) -> Tensor:
-        joined = torch.cat(parts)
-        filler = joined.new_zeros(longest - len(joined), *joined.shape[1:])
-        return torch.cat([joined, filler])
+    def stack(parts: list[list[Tensor]]) -> Tensor:
+        """The parts of each hypothesis joined and padded to the longest: (B, N, ...)."""
+        joined = [torch.cat(tensors) for tensors in parts]
+        filled = joined[0].new_zeros(len(joined), longest, *joined[0].shape[1:])
+        for row, tensor in zip(filled, joined, strict=True):
+            row[: len(tensor)] = tensor
+        return filled.to(device)
 
-    levels = range(len(pixmap.header.levels))
-    points = [torch.cat([r.points[k] for r, k in zip(*row, strict=True)]) for row in rows]
-    used = pixmap.points[torch.cat(points)]
+    def picked(field: Callable[[ReferenceFeatures], Tensor]) -> list[list[Tensor]]:
+        return [[field(r)[k] for r, k in zip(*row, strict=True)] for row in rows]
+
+    def features(level: int) -> Tensor:
+        return stack(picked(lambda r: r.features[level])).float()
+
+    def confidence(level: int) -> Tensor:
+        return stack(picked(lambda r: r.confidence[level])).float()
+
+    points = [[pixmap.points[index] for index in row] for row in picked(lambda r: r.points)]
+    used = torch.cat([p for row in points for p in row])
     origin = used.mean(0) if len(used) else torch.zeros(3, dtype=torch.float64)
+    levels = range(len(pixmap.header.levels))
     return Observations(
         origin=origin,
-        points=torch.stack([pad([(pixmap.points[p] - origin).float()]) for p in points]).to(
-            device
-        ),
-        features=tuple(
-            torch.stack(
-                [
-                    pad([r.features[i][k].float() for r, k in zip(*row, strict=True)])
-                    for row in rows
-                ]
-            ).to(device)
-            for i in levels
-        ),
-        confidence=tuple(
-            torch.stack(
-                [
-                    pad([r.confidence[i][k].float() for r, k in zip(*row, strict=True)])
-                    for row in rows
-                ]
-            ).to(device)
-            for i in levels
-        ),
-        mask=torch.stack([pad([torch.ones(len(p), dtype=torch.bool)]) for p in points]).to(device),
+        points=stack([[(p - origin).float() for p in row] for row in points]),
+        features=tuple(features(i) for i in levels),
+        confidence=tuple(confidence(i) for i in levels),
+        mask=stack([[torch.ones(len(p), dtype=torch.bool) for p in row] for row in points]),
     )
