@@ -11,6 +11,7 @@ from torch import Tensor
 from pixloc_ros.alignment.damping import damped_step
 from pixloc_ros.alignment.kernels import linearize
 from pixloc_ros.alignment.problem import AlignmentProblem, LinearSystem
+from pixloc_ros.errors import require_range
 from pixloc_ros.geometry import Pose
 
 Observer = Callable[[int, LinearSystem, Tensor, Pose], None]
@@ -32,6 +33,11 @@ class LMOptions:
     tolerance: float = 0.02
     reject_steps: bool = True
     min_points: int = 10
+
+    def __post_init__(self) -> None:
+        require_range(self, 1, 10_000, "iterations")
+        require_range(self, 0, 100, "tolerance")
+        require_range(self, 6, 100_000, "min_points")
 
 
 @dataclass(frozen=True)

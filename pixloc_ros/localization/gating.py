@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from pixloc_ros.errors import require_range
 from pixloc_ros.localization.result import InlierStatistics
 from pixloc_ros.mapping import ResidualStatistics
 from pixloc_ros.mapping.schema import QUANTILES
@@ -28,6 +29,12 @@ class GateOptions:
     min_fit: float = 0.5
     max_condition: float = 1e4
     ambiguity: float = 1.05
+
+    def __post_init__(self) -> None:
+        require_range(self, 6, 100_000, "min_points")
+        require_range(self, 0, 1, "min_visible", "min_fit")
+        require_range(self, 1, 1e12, "max_condition")
+        require_range(self, 1, 10, "ambiguity")
 
 
 @dataclass(frozen=True)

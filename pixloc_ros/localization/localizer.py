@@ -19,6 +19,7 @@ from pixloc_ros.alignment import (
     learned_damping,
     pose_covariance,
 )
+from pixloc_ros.errors import require_range
 from pixloc_ros.features import FeatureNetwork, ImageError, check_image, extract_pyramid
 from pixloc_ros.geometry import Camera, Pose, RobustKernel
 from pixloc_ros.localization.gating import GateOptions, InlierModel, gate
@@ -53,6 +54,14 @@ class LocalizerOptions:
     kernel_scale: float = 0.1
     lm: LMOptions = field(default_factory=LMOptions)
     gate: GateOptions = field(default_factory=GateOptions)
+
+    def __post_init__(self) -> None:
+        require_range(self, 1, 1000, "references", "retrieved", "starts", "finalists")
+        require_range(self, 10, 100_000, "coarse_points", "points")
+        require_range(self, 0, 90, "pan_deg", "tilt_deg")
+        require_range(self, 0.1, 100, "search_step")
+        require_range(self, -1000, 2, "kernel_alpha")
+        require_range(self, 1e-6, 1e6, "kernel_scale")
 
 
 class _Refusal(Exception):

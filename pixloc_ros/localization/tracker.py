@@ -11,12 +11,13 @@ LOST          retrieval             -> RELOCALIZING (candidate)  stays
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 
 import torch
 from torch import Tensor
 
+from pixloc_ros.errors import require_range
 from pixloc_ros.geometry import Pose
 from pixloc_ros.localization.frames import base_covariance
 from pixloc_ros.localization.result import LocalizationResult, Prior, Status
@@ -44,6 +45,9 @@ class TrackerOptions:
     max_speed: float = 2.0
     max_turn_deg: float = 90.0
     lost_after: float = 2.0
+
+    def __post_init__(self) -> None:
+        require_range(self, 0, 1e6, *(f.name for f in fields(self)))
 
 
 @dataclass(frozen=True)

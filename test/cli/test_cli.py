@@ -210,6 +210,10 @@ def test_overrides_name_the_nearest_key():
         ("lm.iteration=3", "nearest is 'lm.iterations'"),
         ("references=many", "setting references"),
         ("references", "expected key=value"),
+        ("references=0", "setting references is 0, not in 1 to 1000"),
+        ("gate.min_fit=nan", "setting min_fit is nan"),
+        ("lm.iterations=0", "setting iterations is 0"),
+        ("kernel_scale=-1", "setting kernel_scale is -1"),
     ]:
         with pytest.raises(InputError, match=message):
             override(LocalizerOptions(), [entry])

@@ -166,8 +166,9 @@ def test_base_covariance_matches_sampling():
     assert torch.allclose(claimed, sampled, rtol=0.06, atol=0.03 * float(claimed.diagonal().max()))
 
 
-@pytest.mark.parametrize("field", ["agreement_m", "agreement_deg"])
-def test_options_bound_the_agreement(field):
-    tracker = Tracker(TrackerOptions(**{field: -1.0}))
+@pytest.mark.parametrize(("allowed", "agrees"), [(0.2, False), (0.4, True)])
+def test_options_bound_the_agreement(allowed, agrees):
+    tracker = Tracker(TrackerOptions(agreement_m=allowed))
     tracker.update(answer(0.0), observed(0.0))
-    assert tracker.update(answer(0.1), observed(0.1))[0] is None
+    fix, _ = tracker.update(answer(0.1, offset=0.3), observed(0.1))
+    assert (fix is not None) is agrees
