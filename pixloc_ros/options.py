@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from pixloc_ros.errors import InputError
 
@@ -53,3 +54,5 @@ def override(options: Options, overrides: Sequence[str]) -> Options:
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise InputError(f"setting {error.full_key}: {str(error).splitlines()[0]}") from None
+    except YAMLError:
+        raise InputError(f"settings {' '.join(overrides)!r}: a value cannot be read") from None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from pixloc_ros.cli.options import Parser, network_of
+from pixloc_ros.cli.options import Parser, network_of, require_outputs
 from pixloc_ros.datasets import write_text
 from pixloc_ros.datasets.rendered_room import render_room
 from pixloc_ros.errors import InputError
@@ -41,6 +41,7 @@ def run(arguments: Sequence[str]) -> int:
     options = override(LocalizerOptions(), given.overrides)
     if bool(given.map) != bool(given.image):
         raise InputError("--map and --image go together")
+    require_outputs([given.json], [given.map, given.image, given.weights])
     if given.repeats < 1:
         raise InputError(f"--repeats {given.repeats}: at least one")
     network = network_of(given)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from pixloc_ros.cli.options import Parser, network_of
+from pixloc_ros.cli.options import Parser, network_of, require_outputs
+from pixloc_ros.errors import InputError
 from pixloc_ros.mapping import build_map, read_colmap
 
 
@@ -26,6 +27,9 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_network()
     given = parser.parse_args(arguments)
+    require_outputs([given.output], [given.weights])
+    if given.min_track_length < 1:
+        raise InputError(f"--min-track-length {given.min_track_length}: at least 1")
     model = read_colmap(given.colmap)
     network = network_of(given)
     with tqdm(total=len(model.names), unit="image", desc="building") as bar:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from pixloc_ros.cli.options import Parser
+from pixloc_ros.cli.options import Parser, require_outputs
 from pixloc_ros.datasets import read_poses, write_text
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation import PoseErrors, as_html, as_json, as_table
@@ -18,6 +18,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", metavar="FILE", help="write the numbers, every query's too")
     parser.add_argument("--html", metavar="FILE", help="write a page")
     given = parser.parse_args(arguments)
+    require_outputs([given.json, given.html], [given.ground_truth, given.results])
     truth, results = read_poses(given.ground_truth), read_poses(given.results)
     if not truth:
         raise InputError(f"{given.ground_truth}: no poses in the file")

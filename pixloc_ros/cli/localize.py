@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pixloc_ros.cli.options import Parser, network_of
+from pixloc_ros.cli.options import Parser, network_of, require_outputs
 from pixloc_ros.datasets import read_pairs, read_poses, read_queries, write_poses, write_text
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import ImageError, read_image
@@ -68,15 +68,14 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_overrides()
     given = parser.parse_args(arguments)
     options = override(LocalizerOptions(), given.overrides)
+    lists = [given.queries, given.pairs, given.priors, given.global_features]
+    require_outputs([given.output, given.report], [given.map, given.weights, *lists])
     queries = read_queries(given.queries)
     pairs = read_pairs(given.pairs) if given.pairs else None
     priors = read_poses(given.priors) if given.priors else {}
     folder = Path(given.images)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of images")
-    for target in filter(None, (given.output, given.report)):
-        if not Path(target).parent.is_dir():
-            raise InputError(f"{Path(target).parent}: no such folder to write to")
 
     results: dict[str, LocalizationResult] = {}
     with PixMap(given.map) as pixmap:
@@ -85,6 +84,10 @@ def run(arguments: Sequence[str]) -> int:
             pairs = rank_by_global_features(
                 given.global_features, pixmap.model.names, list(queries), options.retrieved
             )
+        if pairs is not None and not any(
+            known in pixmap.model.names for listed in pairs.values() for known in listed
+        ):
+            raise InputError(f"{given.pairs}: names no reference of {given.map}")
         for name, camera in tqdm(queries.items(), unit="query", desc="localizing"):
             try:
                 image = read_image(folder / name)
@@ -101,7 +104,8 @@ def run(arguments: Sequence[str]) -> int:
         report = {name: as_json(result) for name, result in results.items()}
         write_text(given.report, json.dumps(report, indent=1) + "\n")
     counts = Counter(result.status.value for result in results.values())
-    milliseconds = median(result.timings_ms.get("total", 0.0) for result in results.values())
+    tried = [result.timings_ms["total"] for result in results.values() if result.timings_ms]
+    milliseconds = median(tried) if tried else 0.0
     print(
         f"{len(believed)} of {len(results)} queries localized ("
         + ", ".join(f"{count} {status}" for status, count in counts.items())

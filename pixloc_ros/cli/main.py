@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
@@ -34,10 +36,19 @@ def usage() -> str:
     )
 
 
-def guard(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+def _terminate(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def guard(name: str, arguments: Sequence[str]) -> int:
     """Run a command; its exit code, with a one-line message for what the user can mend."""
     try:
-        return command(arguments)
+        # a command is imported only when it runs: the node needs ROS, the others do not
+        command = import_module(f"pixloc_ros.cli.{name}")
+        if threading.current_thread() is threading.main_thread():
+            # after the imports, some of which take the signal for a crash
+            signal.signal(signal.SIGTERM, _terminate)
+        return command.run(arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -61,8 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] not in COMMANDS:
         print(f"error: unknown command {given[0]!r}\n\n{usage()}", file=sys.stderr)
         return 2
-    # a command is imported only when it runs: the node needs ROS, the others do not
-    return guard(import_module(f"pixloc_ros.cli.{given[0]}").run, given[1:])
+    return guard(given[0], given[1:])
 
 
 def _script(command: str) -> Callable[[], int]:

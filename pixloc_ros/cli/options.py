@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
 
+from pixloc_ros.errors import InputError
 from pixloc_ros.features import FeatureNetwork, open_network
 from pixloc_ros.options import select_device
 
@@ -36,6 +40,25 @@ class Parser(argparse.ArgumentParser):
             metavar="key=value",
             help="localizer settings, for example references=3 lm.iterations=30",
         )
+
+
+def require_outputs(outputs: Sequence[str | None], inputs: Sequence[str | None]) -> None:
+    """Refuse outputs that cannot be written or would overwrite an input or each other.
+
+    Called before the work, so that none is lost. Raises InputError.
+    """
+    taken = {Path(path).resolve() for path in inputs if path}
+    for output in (path for path in outputs if path is not None):
+        path = Path(output)
+        if not output or path.is_dir():
+            raise InputError(f"{output or 'an empty name'}: a folder, not a file to write")
+        if not path.parent.is_dir():
+            raise InputError(f"{path.parent}: no such folder to write {path.name} to")
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise InputError(f"{output}: cannot be written")
+        if path.resolve() in taken:
+            raise InputError(f"{output}: is also an input or another output; it would be lost")
+        taken.add(path.resolve())
 
 
 def network_of(arguments: argparse.Namespace) -> FeatureNetwork:

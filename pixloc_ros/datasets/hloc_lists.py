@@ -38,8 +38,8 @@ def read_poses(path: str | os.PathLike[str]) -> dict[str, Pose]:
         if len(fields) != 8:
             raise ListError(f"{where}: expected 'name qw qx qy qz tx ty tz'")
         numbers = finite_numbers(where, fields[1:])
-        if np.linalg.norm(numbers[:4]) < 1e-6:
-            raise ListError(f"{where}: the quaternion is zero")
+        if not 1e-6 < np.linalg.norm(numbers[:4]) < 1e6:
+            raise ListError(f"{where}: the quaternion is zero, or absurdly large")
         if fields[0] in poses:
             raise ListError(f"{where}: {fields[0]} is listed twice")
         poses[fields[0]] = Pose.from_quaternion(numbers[:4], numbers[4:])

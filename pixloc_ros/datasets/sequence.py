@@ -69,7 +69,11 @@ def read_sequence(root: str | os.PathLike[str]) -> Sequence:
     timed = stamp_file.is_file()
     stamps = {name: float(i) + 1.0 for i, name in enumerate(queries)}
     if timed:
-        stamps = {f[0]: float(finite_numbers(w, f[1:])[0]) for w, f in data_lines(stamp_file)}
+        stamps = {}
+        for where, fields in data_lines(stamp_file):
+            if len(fields) != 2:
+                raise ListError(f"{where}: expected 'name seconds'")
+            stamps[fields[0]] = float(finite_numbers(where, fields[1:])[0])
         unknown = next((name for name in queries if name not in stamps), None)
         if unknown is not None:
             raise ListError(f"{stamp_file}: no stamp for {unknown}")

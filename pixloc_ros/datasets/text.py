@@ -19,9 +19,9 @@ def data_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[str]]]:
     """(`file:line`, fields) of every line that is neither empty nor a comment."""
     path = Path(path)
     if not path.is_file():
-        raise ListError(f"{path}: no such file")
+        raise ListError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise ListError(f"{path}: not a text file") from None
     for number, line in enumerate(lines, 1):
@@ -42,10 +42,14 @@ def finite_numbers(where: str, fields: Iterable[str]) -> np.ndarray:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file so that it is complete or absent."""
+    """Write a text file so that it is complete or absent; a device or pipe is written to."""
     path = Path(path)
     if not path.parent.is_dir():
         raise ListError(f"{path.parent}: no such folder to write {path.name} to")
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    path = path.resolve()  # a link stays, what it points at is replaced
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         temporary.write_text(text, encoding="utf-8")

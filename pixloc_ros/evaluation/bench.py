@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pixloc_ros.errors import InputError
 from pixloc_ros.geometry import Camera
 from pixloc_ros.localization import Localizer, Prior
 
@@ -28,12 +29,12 @@ def measure(
 ) -> tuple[dict[str, Any], dict[str, list[Timing]]]:
     """Facts of the run, and timings of a query without a prior and of one with.
 
-    The prior is the pose that the first query found; without one only the search is timed.
+    The prior is the pose that the first query found. Raises InputError when it found none.
     """
     found = localizer.localize(image, camera)  # the first call also warms up
-    queries: dict[str, Prior | None] = {"without prior": None}
-    if found.ok:
-        queries["with prior"] = Prior(found.cam_from_map)
+    if not found.ok:
+        raise InputError(f"the query cannot be timed, it was not localized: {found.reason}")
+    queries = {"without prior": None, "with prior": Prior(found.cam_from_map)}
     facts: dict[str, Any] = {
         "device": str(localizer.network.device),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -45,7 +46,6 @@ def measure(
         "weights": localizer.network.weights_hash()[:12],
         "image": [int(v) for v in camera.size.tolist()],
         "points": found.statistics.points,
-        "status": found.status.value,
         "repeats": repeats,
     }
     timings = {}

@@ -26,11 +26,13 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     Raises ImageError when the file is missing or no image.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ImageError(f"{path}: no such image")
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
+        if not path.is_file():
+            raise ImageError(f"{path}: no such image")
         image = cv2.imdecode(np.fromfile(path, np.uint8), flags)
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror or error}") from None
     except cv2.error:
         image = None
     if image is None:

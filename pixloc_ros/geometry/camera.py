@@ -87,10 +87,12 @@ class Camera(TensorFields):
             raise CameraError(f"{model} parameters are not finite: {values.tolist()}")
         if width <= 0 or height <= 0:
             raise CameraError(f"image size {width:g} x {height:g} is not positive")
+        if max(np.abs(values).max(), width, height) > 1e7:
+            raise CameraError(f"{model} parameters are absurdly large: {values.tolist()}")
         named = dict(zip(names, values, strict=True))
         if "f" in named:
             named["fx"] = named["fy"] = named["f"]
-        if named["fx"] <= 0 or named["fy"] <= 0:
+        if named["fx"] < 1e-3 or named["fy"] < 1e-3:
             raise CameraError(f"focal length {named['fx']:g}, {named['fy']:g} is not positive")
         fisheye = model == "OPENCV_FISHEYE"
         coefficients = np.array([named.get(k, 0.0) for k in (_FISHEYE if fisheye else _BROWN)])

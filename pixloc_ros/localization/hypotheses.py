@@ -8,6 +8,9 @@ import torch
 
 from pixloc_ros.geometry import Camera, Pose
 
+MAX_STEPS = 12
+"""Most steps of the grid to either side."""
+
 
 def turned_starts(
     starts: Pose, camera: Camera, pan_deg: float, tilt_deg: float, step_cells: float
@@ -21,7 +24,8 @@ def turned_starts(
     step = step_cells / float(camera.focal.mean())
 
     def angles(limit_deg: float) -> torch.Tensor:
-        count = math.floor(math.radians(limit_deg) / step)
+        # a long lens would need more starts than can be tried: look less far around then
+        count = min(math.floor(math.radians(limit_deg) / step), MAX_STEPS)
         return torch.arange(-count, count + 1, dtype=torch.float64) * step
 
     tilt, pan = torch.meshgrid(angles(tilt_deg), angles(pan_deg), indexing="ij")

@@ -148,18 +148,18 @@ class Localizer:
         prior: Prior | None,
         references: Sequence[str] | None,
     ) -> LocalizationResult:
-        self._check(image, camera)
+        self._check(image, camera, prior)
+        camera = camera.to(torch.float64)
         with watch("network"):
             pyramid = extract_pyramid(self.network, image, self._levels)
             query = QueryLevels.of(pyramid, camera)
         if prior is not None:
+            expected = prior.cam_from_map.to(torch.float64)
             with watch("references"):
-                chosen = self.covisibility.visible_from(
-                    prior.cam_from_map, camera, self.options.references
-                )
+                chosen = self.covisibility.visible_from(expected, camera, self.options.references)
             if not chosen:
                 raise _Refusal(Status.NO_REFERENCE, "no reference sees what the prior pose sees")
-            starts, first_level = prior.cam_from_map[None], 0
+            starts, first_level = expected[None], 0
         else:
             with watch("references"):
                 retrieved = self._retrieve(pyramid.descriptor.cpu(), references)
@@ -181,11 +181,17 @@ class Localizer:
         covering = self.covisibility.visible_from(pose, camera, count)
         return covering or self.covisibility.clusters(retrieved)[0][:count]
 
-    def _check(self, image: np.ndarray, camera: Camera) -> None:
+    def _check(self, image: np.ndarray, camera: Camera, prior: Prior | None) -> None:
         try:
             image = check_image(image)
         except ImageError as error:
             raise _Refusal(Status.BAD_INPUT, str(error)) from None
+        if camera.shape or not bool((camera.focal > 0).all() & camera.centre.isfinite().all()):
+            raise _Refusal(Status.BAD_INPUT, "the camera is a batch, or not one at all")
+        if prior is not None and (
+            prior.cam_from_map.shape or not bool(prior.cam_from_map.matrix().isfinite().all())
+        ):
+            raise _Refusal(Status.BAD_INPUT, "the prior pose is a batch, or not finite")
         size = (image.shape[1], image.shape[0])
         if tuple(camera.size.tolist()) != size:
             wanted = "x".join(f"{v:g}" for v in camera.size.tolist())

@@ -102,14 +102,14 @@ class Tracker:
     ) -> tuple[Fix | None, LocalizationResult]:
         """The fix that follows from an answer, if any, and the answer as finally judged."""
         if not result.ok:
-            self._refuse(frame.stamp)
+            self.refuse(frame.stamp)
             return None, result
         estimate = self._estimate(result, frame)
         if self.state in (State.TRACKING, State.COASTING):
             assert self.fix is not None
             reason = self._disagreement(self.fix, estimate, frame)
             if reason:
-                self._refuse(frame.stamp)
+                self.refuse(frame.stamp)
                 return None, replace(result, status=Status.REJECTED, reason=reason)
             self.state, self.fix = State.TRACKING, estimate
             return estimate, result
@@ -120,7 +120,8 @@ class Tracker:
         self.state, self.fix, self._candidate = State.TRACKING, estimate, None
         return estimate, result
 
-    def _refuse(self, stamp: float) -> None:
+    def refuse(self, stamp: float) -> None:
+        """A frame at `stamp` (seconds) gave no believable answer."""
         self._candidate = None
         if self.fix is None:
             self.state = State.UNLOCALIZED

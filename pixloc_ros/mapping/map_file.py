@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pixloc_ros.features import FeatureNetwork
-from pixloc_ros.geometry import CameraError, Pose
+from pixloc_ros.geometry import Pose
 from pixloc_ros.mapping.schema import FORMAT, VERSION, MapError, MapHeader, checksum
 from pixloc_ros.mapping.sparse_model import CameraEntry, SparseModel
 
@@ -62,7 +62,7 @@ class PixMap:
         except MapError:
             self._file.close()
             raise
-        except (KeyError, OSError, ValueError, TypeError, CameraError) as error:
+        except (KeyError, OSError, ValueError, TypeError, AttributeError) as error:
             self._file.close()
             reason = str(error).strip().splitlines()[0]
             raise MapError(f"{self.path}: damaged map ({reason})") from None
@@ -121,6 +121,16 @@ class PixMap:
             raise MapError(f"{self.path}: damaged map (an observation of no point)")
         if not 0 <= model.camera_index.min() <= model.camera_index.max() < len(model.cameras):
             raise MapError(f"{self.path}: damaged map (a reference without camera)")
+        shapes = {
+            "points": (model.points.ndim == 2 and model.points.shape[1] == 3),
+            "quaternions": model.quaternion.shape == (count, 4),
+            "translations": model.translation.shape == (count, 3),
+            "descriptors": self.descriptors.dim() == 2,
+            "levels": len(self.header.levels) > 0,
+        }
+        wrong = next((name for name, right in shapes.items() if not right), None)
+        if wrong:
+            raise MapError(f"{self.path}: damaged map (shape of the {wrong})")
         arrays = (model.points, model.quaternion, model.translation, self.descriptors.numpy())
         if not all(np.isfinite(array).all() for array in arrays):
             raise MapError(f"{self.path}: damaged map (numbers that are not finite)")
@@ -179,7 +189,7 @@ class PixMap:
         except (OSError, KeyError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise MapError(f"{self.path}: damaged map ({reason})") from None
-        if found != self._file.attrs["checksum"]:
+        if found != self._file.attrs.get("checksum"):
             raise MapError(f"{self.path}: damaged map (the checksum does not match the content)")
 
     def close(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +91,12 @@ def read_colmap(model: str | os.PathLike[str] | pycolmap.Reconstruction) -> Spar
     numbers = (points, np.array(quaternion), np.array(translation))
     if not all(np.isfinite(array).all() for array in numbers):
         raise ModelError(f"{where}: the COLMAP model holds numbers that are not finite")
+    if np.abs(np.linalg.norm(numbers[1], axis=1) - 1).max() > 1e-3:
+        raise ModelError(f"{where}: an image's quaternion does not have unit norm")
+    if max(np.abs(points).max(), np.abs(numbers[2]).max()) > 1e9:
+        raise ModelError(f"{where}: a point or an image is more than 1e9 m away")
+    if len({image.name for image in images}) != len(images):
+        raise ModelError(f"{where}: two images of the COLMAP model have the same name")
     flat = np.concatenate(observed)
     return SparseModel(
         cameras=cameras,
@@ -116,11 +124,51 @@ def _load(path: Path) -> pycolmap.Reconstruction:
             raise ModelError(f"{path}: the COLMAP model lacks {missing[0]}{suffix}")
     else:
         raise ModelError(f"{path}: no COLMAP model (cameras, images, points3D as .bin or .txt)")
+    if suffix == ".bin":
+        # pycolmap believes the counts of a truncated file, takes all memory for them, or
+        # reads on with zeros
+        _walk(path / "cameras.bin", _camera_size)
+        _walk(path / "images.bin", _image_size)
+        _walk(path / "points3D.bin", _point_size)
     try:
         return pycolmap.Reconstruction(str(path))
     except Exception as error:  # pycolmap raises many types for damaged files
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "unreadable"
         raise ModelError(f"{path}: damaged COLMAP model ({reason})") from None
+
+
+def _camera_size(data: bytes, at: int) -> int:
+    """Bytes of a camera record: id, model, size, parameters; the rest for a model of later days."""
+    (model,) = struct.unpack_from("<i", data, at + 4)
+    counts = (3, 4, 4, 5, 8, 8, 12, 5, 4, 5, 12)
+    return 24 + 8 * counts[model] if 0 <= model < len(counts) else len(data) - at
+
+
+def _image_size(data: bytes, at: int) -> int:
+    """Bytes of an image record: id, pose, camera, name, keypoints."""
+    name_end = data.index(b"\0", at + 64)
+    (keypoints,) = struct.unpack_from("<Q", data, name_end + 1)
+    return name_end + 9 + 24 * keypoints - at
+
+
+def _point_size(data: bytes, at: int) -> int:
+    """Bytes of a point record: id, position, colour, error, track."""
+    (track,) = struct.unpack_from("<Q", data, at + 43)
+    return 51 + 8 * track
+
+
+def _walk(path: Path, record_size: Callable[[bytes, int], int]) -> None:
+    """Raise ModelError unless a binary file of counted records ends where the last one does."""
+    data = path.read_bytes()
+    try:
+        (count,) = struct.unpack_from("<Q", data)
+        at = 8
+        for _ in range(count):
+            at += record_size(data, at)
+    except (struct.error, ValueError):
+        at = -1
+    if at != len(data):
+        raise ModelError(f"{path}: damaged COLMAP model (truncated, {len(data)} bytes)")
 
 
 def _camera_entry(camera: pycolmap.Camera, where: str) -> CameraEntry:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import importlib
+import math
 import threading
 from types import ModuleType
 from typing import Any
@@ -104,6 +105,8 @@ def _decode_raw(message: Image) -> np.ndarray:
         raise ImageError(f"image rows of {message.step} bytes, {message.encoding} needs {used}")
     rows = np.frombuffer(message.data, np.uint8, message.step * message.height)
     rows = np.ascontiguousarray(rows.reshape(message.height, message.step)[:, :used])
+    if message.encoding.startswith("yuv422") and message.width % 2:
+        raise ImageError(f"{message.encoding} image of odd width {message.width}")
     image = rows.view(depth).reshape(message.height, message.width, channels)
     if depth.itemsize == 2:
         image = (image >> 8).astype(np.uint8)
@@ -143,6 +146,13 @@ def point_cloud(header: Header, points: np.ndarray) -> PointCloud2:
         data=points.tobytes(),
         is_dense=True,
     )
+
+
+def _usable(message: TransformStamped) -> bool:
+    t, q = message.transform.translation, message.transform.rotation
+    finite = all(map(math.isfinite, (t.x, t.y, t.z, q.x, q.y, q.z, q.w)))
+    whole = q.x**2 + q.y**2 + q.z**2 + q.w**2 > 1e-6
+    return finite and whole and message.header.stamp.sec >= 0
 
 
 class TransformError(InputError):
@@ -216,6 +226,8 @@ class TransformStore:
     def add(self, message: TFMessage, static: bool = False) -> None:
         with self._lock:
             for transform in message.transforms:
+                if not _usable(transform):
+                    continue  # someone else's mistake must not stop the node
                 parent = transform.header.frame_id.lstrip("/")
                 child = transform.child_frame_id.lstrip("/")
                 if static:

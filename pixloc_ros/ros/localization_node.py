@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import rclpy
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.logging import get_logger
 
 from pixloc_ros.errors import InputError
 from pixloc_ros.ros.node import LocalizationNode
+
+USERS_MISTAKES = (InputError, InvalidParameterTypeException, InvalidParameterValueException)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -22,20 +26,29 @@ def run(arguments: Sequence[str] | None = None) -> int:
         raise InputError(str(error).splitlines()[0]) from None
     with context:
         try:
-            node = LocalizationNode()
-        except InputError as error:
-            get_logger("pixloc").fatal(str(error))
+            _spin()
+        except (
+            InputError,
+            InvalidParameterTypeException,
+            InvalidParameterValueException,
+        ) as error:
+            get_logger("pixloc").fatal(" ".join(str(error).split()))
             return 1
-        except KeyboardInterrupt:
-            return 0
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        try:
-            executor.spin()
         except (KeyboardInterrupt, ExternalShutdownException):
-            pass
-        finally:
-            node.close()
-            executor.remove_node(node)
-            node.destroy_node()
+            return 0
+        except Exception:
+            # Ctrl-C during the start shuts ROS down under whatever call comes next
+            if rclpy.ok():
+                raise
     return 0
+
+
+def _spin() -> None:
+    with ExitStack() as stack:
+        node = LocalizationNode()
+        stack.callback(node.destroy_node)
+        stack.callback(node.close)
+        executor = SingleThreadedExecutor()
+        stack.callback(executor.shutdown)
+        executor.add_node(node)
+        executor.spin()

@@ -31,6 +31,8 @@ from pixloc_ros.localization import (
     Localizer,
     LocalizerOptions,
     Observed,
+    State,
+    Status,
     Tracker,
     TrackerOptions,
 )
@@ -165,10 +167,21 @@ class LocalizationNode(Node):
         fix, p = self._fix, self.parameters
         if fix is None or not p.tf_broadcast:
             return
-        ahead = self.get_clock().now() + Duration(seconds=p.transform_tolerance)
-        child, pose = p.odom_frame_id, fix.map_from_odom
-        if pose is None:
+        now = self.get_clock().now()
+        if p.odometry == "none":
+            # without odometry a pose is only good for as long as the robot may be coasting
+            if now.nanoseconds * 1e-9 - fix.stamp > self.tracker.options.lost_after:
+                return
             child, pose = p.base_frame_id, fix.map_from_base
+        elif fix.map_from_odom is not None:
+            child, pose = p.odom_frame_id, fix.map_from_odom
+        else:
+            self.get_logger().warning(
+                "poses but no transform: odometry is missing (odometry: none does without)",
+                throttle_duration_sec=5.0,
+            )
+            return
+        ahead = now + Duration(seconds=p.transform_tolerance)
         self._broadcaster.send(transform_stamped(ahead.to_msg(), p.global_frame_id, child, pose))
 
     def _diagnose(self) -> None:
@@ -214,21 +227,21 @@ class LocalizationNode(Node):
             image = image_to_rgb(frame.image)
             observed = self._observe(frame.image.header)
         except (CameraError, ImageError, TransformError) as error:
-            self._unusable(str(error))
+            self._unusable(str(error), seconds(frame.image.header.stamp))
             return
         result = self.localizer.localize(image, camera, self.tracker.prior(observed))
-        fix, result = self.tracker.update(result, observed)
+        if result.status is not Status.BAD_INPUT:
+            fix, result = self.tracker.update(result, observed)
         milliseconds = 1e3 * (time.perf_counter() - begun)
-        if result.status.value == "bad_input":
-            self._unusable(result.reason)
+        if result.status is Status.BAD_INPUT:
+            self._unusable(result.reason, observed.stamp)
             return
         self.journal.finished(milliseconds, result.reason, fix is not None)
         if fix is None:
             self.get_logger().info(
                 f"{self.tracker.state.value}: {result.reason}", throttle_duration_sec=2.0
             )
-            if self.tracker.state.value == "lost":
-                self._fix = None
+            self._forget_when_lost()
             return
         self._fix = fix
         self._pose.publish(
@@ -241,7 +254,14 @@ class LocalizationNode(Node):
         )
         self._broadcast()
 
-    def _unusable(self, reason: str) -> None:
+    def _forget_when_lost(self) -> None:
+        if self.tracker.state is State.LOST:
+            self._fix = None
+
+    def _unusable(self, reason: str, stamp: float) -> None:
+        """A frame that says nothing: the robot coasts, and is lost after a while."""
+        self.tracker.refuse(stamp)
+        self._forget_when_lost()
         self.journal.failed(reason)
         self.get_logger().error(reason, throttle_duration_sec=2.0)
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import cv2
 import h5py
@@ -12,7 +15,7 @@ import pytest
 import torch
 
 from pixloc_ros.cli.main import COMMANDS, main
-from pixloc_ros.datasets import read_poses
+from pixloc_ros.datasets import read_poses, write_text
 from pixloc_ros.errors import InputError
 from pixloc_ros.features.checkpoint import save_network
 from pixloc_ros.features.compact import CompactNetwork
@@ -184,11 +187,66 @@ def test_a_model_without_points(tmp_path, capsys):
         ({"queries": "/nowhere.txt"}, "/nowhere.txt: no such file"),
         ({"images": "/nowhere"}, "no such folder of images"),
         ({"output": "/nowhere/poses.txt"}, "no such folder to write"),
+        ({"output": ""}, "an empty name"),
+        ({"output": "/"}, "a folder"),
         ({"weights": "/nowhere.tar"}, "no such weights file"),
     ],
 )
 def test_missing_inputs(localize, capsys, changes, message):
     fails(capsys, localize(**changes), message)
+
+
+def test_outputs_never_overwrite_inputs_or_each_other(room, localize, tmp_path, capsys):
+    queries, copy = tmp_path / "q.txt", tmp_path / "m.pixmap.h5"
+    shutil.copy(room.root / "queries_with_intrinsics.txt", queries)
+    shutil.copy(room.map_file, copy)
+    before = queries.read_bytes(), copy.read_bytes()
+    fails(capsys, localize(output=queries, queries=queries), "would be lost")
+    fails(capsys, localize(output=copy, map=copy), "would be lost")
+    twice = tmp_path / "twice.txt"
+    fails(capsys, localize(output=twice, report=twice), "would be lost")
+    assert (queries.read_bytes(), copy.read_bytes()) == before
+    truth = tmp_path / "gt.txt"
+    truth.write_text("a 1 0 0 0 0 0 0\n")
+    evaluate = ["evaluate", "--ground-truth", truth, "--results", truth, "--json", truth]
+    fails(capsys, evaluate, "would be lost")
+
+
+def test_devices_and_links_are_written_through(tmp_path):
+    """Written to a pipe's name, a result goes down the pipe; a link keeps pointing."""
+    target, link = tmp_path / "t.txt", tmp_path / "l.txt"
+    target.write_text("old")
+    link.symlink_to(target)
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE)
+    write_text(pipe, "through")
+    assert reader.communicate()[0] == b"through"
+    assert pipe.is_fifo()
+
+
+def test_pairs_of_another_map(localize, tmp_path, capsys):
+    pairs = tmp_path / "pairs.txt"
+    pairs.write_text("query/0000.jpg elsewhere.jpg\n")
+    fails(capsys, localize(pairs=pairs), "names no reference of")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_build_leaves_nothing(room, tmp_path, number):
+    command = [sys.executable, "-m", "pixloc_ros", "build_map", "--colmap", room.root / "sparse"]
+    command += ["--images", room.sequence.images, "--output", tmp_path / "m.pixmap.h5"]
+    process = subprocess.Popen([str(a) for a in command], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.02)  # until the temporary file is there
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_evaluate_refuses_what_does_not_belong_together(tmp_path, capsys):
@@ -213,6 +271,7 @@ def test_overrides_name_the_nearest_key():
         ("references=0", "setting references is 0, not in 1 to 1000"),
         ("gate.min_fit=nan", "setting min_fit is nan"),
         ("lm.iterations=0", "setting iterations is 0"),
+        ("references=[1", "cannot be read"),
         ("kernel_scale=-1", "setting kernel_scale is -1"),
     ]:
         with pytest.raises(InputError, match=message):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -144,6 +146,27 @@ def test_bad_images_are_an_answer_not_an_exception(localizer, frame, image, mess
     result = localizer.localize(image, frame[1].camera)
     assert result.status is Status.BAD_INPUT
     assert message in result.reason
+
+
+def test_odd_cameras_and_priors_are_an_answer_too(localizer, frame):
+    image, frame = frame
+    camera, nan = frame.camera, torch.full((3,), float("nan"), dtype=torch.float64)
+    for odd, prior in [
+        (camera[None], None),
+        (replace(camera, focal=camera.focal * float("nan")), None),
+        (replace(camera, focal=-camera.focal), None),
+        (camera, Prior(frame.truth[None])),
+        (camera, Prior(Pose(frame.truth.rotation, nan))),
+    ]:
+        assert localizer.localize(image, odd, prior).status is Status.BAD_INPUT
+    single = Prior(frame.truth.to(torch.float32))
+    assert localizer.localize(image, camera.to(torch.float32), single).ok
+
+
+def test_a_long_lens_is_not_searched_without_end(localizer):
+    camera = localizer.map.cameras[0]
+    long = replace(camera, focal=camera.focal * 400)
+    assert turned_starts(localizer.map.poses[:1], long, 30.0, 12.0, 1.5).shape[1] <= 25 * 25
 
 
 def test_another_network_is_refused(room):

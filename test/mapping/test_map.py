@@ -63,7 +63,7 @@ def test_model_says_who_sees_what(room, model):
                 p.mkdir(),
                 [(p / f"{n}.bin").touch() for n in ("cameras", "images", "points3D")],
             ),
-            "no 3D points",
+            "damaged COLMAP model",
         ),
     ],
 )
@@ -75,10 +75,13 @@ def test_unusable_model_folders(tmp_path, make, message):
     assert "\n" not in str(caught.value)
 
 
-def test_truncated_model(room, tmp_path):
+@pytest.mark.parametrize("name", ["points3D", "images", "cameras"])
+@pytest.mark.parametrize("cut", [100, 0.5, 3])
+def test_truncated_model(room, tmp_path, name, cut):
     shutil.copytree(room.root / "sparse", tmp_path / "sparse")
-    points = tmp_path / "sparse" / "points3D.bin"
-    points.write_bytes(points.read_bytes()[:-100])
+    file = tmp_path / "sparse" / f"{name}.bin"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(cut * len(whole))] if cut < 1 else whole[: -min(cut, 20)])
     with pytest.raises(ModelError, match="damaged"):
         read_colmap(tmp_path / "sparse")
 

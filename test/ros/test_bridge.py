@@ -113,6 +113,7 @@ def test_compressed_images():
         ({"height": 0}, "10 x 0 pixels"),
         ({"step": 0}, "need more"),
         ({"step": 29}, "rows of 29 bytes"),
+        ({"encoding": "yuv422", "width": 9}, "odd width 9"),
         ({"height": 13}, "need more"),
         ({"data": array.array("B")}, "0 bytes"),
     ],
@@ -187,6 +188,16 @@ def test_what_is_not_known_is_said():
     buffer.clear()
     with pytest.raises(TransformError, match="no transform"):
         buffer.lookup("odom", "base", None)
+
+
+def test_impossible_transforms_are_passed_over():
+    late = stamped("odom", "base", 7.0, 2.0)
+    negative, nan, zero = (stamped("odom", "base", 9.0, 3.0) for _ in range(3))
+    negative.header.stamp.sec = -5
+    nan.transform.translation.x = float("nan")
+    zero.transform.rotation.w = zero.transform.rotation.z = 0.0
+    buffer = store(late, negative, nan, zero)
+    assert float(buffer.lookup("odom", "base", None).translation[0]) == 7.0
 
 
 def test_old_transforms_are_forgotten_and_loops_end():

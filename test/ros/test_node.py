@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -210,14 +211,53 @@ def test_the_robot_is_told_where_it_is(story):
 
 
 def test_without_odometry_the_base_hangs_on_the_map(story):
-    told = story(odometry="none", image_transport="compressed", compressed=True)
+    options = {"odometry": "none", "tracker": "[lost_after=8.0]"}
+    told = story(**options, image_transport="compressed", compressed=True)
+    expected = truth(told.robot.frames[2].stamp)
+    now = time.time()
+    told.robot.frames = [
+        replace(frame, stamp=now + 0.1 * i) for i, frame in enumerate(told.robot.frames)
+    ]
     for number in (0, 1, 2):
         told.step(number, odometry=False)
     told.wait(lambda: told.robot.transforms)
     last = told.robot.transforms[-1]
     assert last.child_frame_id == "base_link"
-    metres, _ = pose_of(last).inverse().distance(truth(told.robot.frames[2].stamp).inverse())
+    metres, _ = pose_of(last).inverse().distance(expected.inverse())
     assert float(metres) < 0.05
+    # nobody knows where the robot went since: an old pose is not served as a new one
+    time.sleep(max(now + 8.5 - time.time(), 0.0))
+    count = len(told.robot.transforms)
+    time.sleep(0.5)
+    assert len(told.robot.transforms) == count
+
+
+def test_missing_odometry_gives_poses_but_no_second_parent_of_the_base(story):
+    """map -> base_link would compete with the odom -> base_link of the robot."""
+    told = story()
+    for number in (0, 1, 2):
+        told.step(number, odometry=False)
+    told.wait(lambda: len(told.robot.poses) == 2)
+    time.sleep(0.3)
+    assert told.robot.transforms == []
+    told.step(4)
+    told.wait(lambda: told.robot.transforms)
+    assert {t.child_frame_id for t in told.robot.transforms} == {"odom"}
+
+
+def test_frames_that_say_nothing_end_in_lost(story):
+    told = story(tracker="[lost_after=0.3]")
+    for number in (0, 1):
+        told.step(number)
+    told.wait(lambda: told.robot.transforms)
+    nowhere = told.robot.picture(9)
+    nowhere.header.frame_id = "unknown_optical_frame"
+    told.step(9, image=nowhere)
+    assert told.node.tracker.state.value == "lost"
+    time.sleep(0.2)
+    count = len(told.robot.transforms)
+    time.sleep(0.3)
+    assert len(told.robot.transforms) == count
 
 
 def broken_info(robot, k):
@@ -319,6 +359,7 @@ def test_parameters_are_described_and_guarded(story):
         ({"odom_frame_id": "map"}, "three different names"),
         ({"transform_rate": -3.0}, "transform_rate"),
         ({"localizer": "[referenecs=3]"}, "nearest is 'references'"),
+        ({"localizer": "[kernel_scale=0]"}, "setting kernel_scale"),
         ({"weights": "/nowhere.tar"}, "parameter weights"),
     ],
 )
