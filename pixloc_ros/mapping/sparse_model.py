@@ -138,7 +138,7 @@ def _load(path: Path) -> pycolmap.Reconstruction:
 
 
 def _camera_size(data: bytes, at: int) -> int:
-    """Bytes of a camera record: id, model, size, parameters; the rest for a model of later days."""
+    """Bytes of a camera record: id, model, size, parameters; all the rest for a newer model."""
     (model,) = struct.unpack_from("<i", data, at + 4)
     counts = (3, 4, 4, 5, 8, 8, 12, 5, 4, 5, 12)
     return 24 + 8 * counts[model] if 0 <= model < len(counts) else len(data) - at
