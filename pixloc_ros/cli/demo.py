@@ -49,8 +49,16 @@ def run(arguments: Sequence[str]) -> int:
         "gt_poses.txt, timestamps.txt, odometry_sim.txt); default: a room that is rendered",
     )
     parser.add_argument("--output", metavar="DIR", default="demo", help="(default: demo)")
+    parser.add_argument(
+        "--rate",
+        type=float,
+        default=1.0,
+        help="speed of the replay, for slow machines (default 1)",
+    )
     parser.add_network()
     given = parser.parse_args(arguments)
+    if not 0.01 <= given.rate <= 100:
+        raise InputError(f"--rate {given.rate}: not in 0.01 to 100")
     try:
         from pixloc_ros.ros.replay import replay
     except ImportError as error:
@@ -90,7 +98,7 @@ def run(arguments: Sequence[str]) -> int:
         settings += ["-p", f"weights:={Path(given.weights).resolve()}"]
     duration = sequence.frames[-1].stamp - sequence.frames[0].stamp
     print(f"replaying {duration:.1f} s to the node")
-    watcher = replay(bag, map_file, settings, installed("config/fastdds.xml"))
+    watcher = replay(bag, map_file, settings, installed("config/fastdds.xml"), given.rate)
 
     truth = read_ground_truth(bag)
     report = ReplayReport.of(len(sequence.frames), watcher.answers, truth)

@@ -115,6 +115,12 @@ class Localizer:
         self._inliers = InlierModel.of(pixmap.statistics[-1])
         self._kernel = RobustKernel(self.options.kernel_alpha, self.options.kernel_scale)
 
+    def warm_up(self) -> None:
+        """Localize a blank image, so that the first real one does not pay for first times."""
+        camera = self.map.cameras[0]
+        width, height = (int(v) for v in camera.size.tolist())
+        self.localize(np.zeros((height, width, 3), np.uint8), camera)
+
     @torch.no_grad()
     def localize(
         self,

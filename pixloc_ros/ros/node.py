@@ -95,6 +95,7 @@ class LocalizationNode(Node):
         device = select_device(p.device)
         network = open_network(p.weights or None).to(device)
         self.localizer = Localizer(self.map, network, override(LocalizerOptions(), p.localizer))
+        self.localizer.warm_up()
         self.tracker = Tracker(override(TrackerOptions(), p.tracker))
         self.journal = Journal()
         self._device = str(device)
@@ -215,6 +216,8 @@ class LocalizationNode(Node):
     # -- worker thread -----------------------------------------------------------------------
 
     def _on_failure(self, error: Exception) -> None:
+        if not self.context.ok():
+            return  # ROS was shut down under the frame at hand
         self.journal.failed(f"{type(error).__name__}: {error}")
         self.get_logger().error(
             f"frame dropped: {type(error).__name__}: {error}", throttle_duration_sec=2.0

@@ -1,6 +1,6 @@
 """Plays a recording into ROS in real time, with its clock.
 
-python -m pixloc_ros.ros.player BAG [--listeners N]
+python -m pixloc_ros.ros.player BAG [--listeners N] [--rate R]
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class Player(Node):
         time.sleep(0.5)  # the other topics of the same listeners
         return ""
 
-    def play(self) -> None:
-        """Everything once, at the speed of its stamps."""
+    def play(self, rate: float) -> None:
+        """Everything once, at `rate` times the speed of its stamps."""
         begin = self._reader.start_time * 1e-9
         now = begin
         started = time.monotonic()
@@ -81,12 +81,12 @@ class Player(Node):
             target = stamp * 1e-9
             while now < target:
                 now = min(now + CLOCK_STEP, target)
-                time.sleep(max(started + (now - begin) - time.monotonic(), 0.0))
+                time.sleep(max(started + (now - begin) / rate - time.monotonic(), 0.0))
                 self._time.publish(Clock(clock=time_message(now)))
             self._topics[connection.topic].publish(bytes(raw))
         # let the last frame be answered on a running clock
         for _ in range(round(2.0 / CLOCK_STEP)):
-            now += CLOCK_STEP
+            now += CLOCK_STEP * rate
             time.sleep(CLOCK_STEP)
             self._time.publish(Clock(clock=time_message(now)))
 
@@ -97,7 +97,10 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--listeners", type=int, default=1, help="nodes on /clock to wait for (default 1)"
     )
+    parser.add_argument("--rate", type=float, default=1.0, help="speed (default 1)")
     given = parser.parse_args(arguments)
+    if not 0.01 <= given.rate <= 100:
+        parser.error(f"--rate {given.rate} is not in 0.01 to 100")
     try:
         with (
             AnyReader([given.bag], default_typestore=get_typestore(Stores.ROS2_KILTED)) as reader,
@@ -109,7 +112,7 @@ def run(arguments: Sequence[str]) -> int:
                 if missing:
                     print(f"error: waited in vain for {missing}", file=sys.stderr)
                     return 1
-                player.play()
+                player.play(given.rate)
             finally:
                 player.destroy_node()
     except (AnyReaderError, OSError) as error:

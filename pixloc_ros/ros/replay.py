@@ -94,17 +94,20 @@ def _end(process: subprocess.Popen[bytes]) -> int:
         return process.wait()
 
 
-def replay(bag: Path, map_file: Path, settings: Sequence[str], profile: Path) -> Watcher:
+def replay(
+    bag: Path, map_file: Path, settings: Sequence[str], profile: Path, rate: float = 1.0
+) -> Watcher:
     """Start the node and the player as processes, watch until the recording ends.
 
-    settings: ROS arguments of the node (`-p name:=value` pairs).
+    settings: ROS arguments of the node (`-p name:=value` pairs). rate: speed of the clock.
     Raises InputError when either process fails.
     """
     os.environ.update(environment(1 + os.getpid() % 100, profile))
     node_command = [sys.executable, "-m", "pixloc_ros", "localization_node", "--ros-args"]
     node_command += ["-p", f"map:={map_file}", "-p", "use_sim_time:=true", *settings]
     player_command = [sys.executable, "-m", "pixloc_ros.ros.player", str(bag)]
-    player_command += ["--listeners", "2"]  # the node and the watcher
+    # the node and the watcher listen to the clock
+    player_command += ["--listeners", "2", "--rate", str(rate)]
     with ExitStack() as stack:
         stack.enter_context(rclpy.init(args=[]))
         watcher = Watcher()

@@ -238,7 +238,13 @@ def test_pairs_of_another_map(localize, tmp_path, capsys):
 def test_an_interrupted_build_leaves_nothing(room, tmp_path, number):
     command = [sys.executable, "-m", "pixloc_ros", "build_map", "--colmap", room.root / "sparse"]
     command += ["--images", room.sequence.images, "--output", tmp_path / "m.pixmap.h5"]
-    process = subprocess.Popen([str(a) for a in command], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [str(a) for a in command],
+        stderr=subprocess.PIPE,
+        text=True,
+        # what runs in the background may have Ctrl-C ignored, and so its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 60
     while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.02)  # until the temporary file is there

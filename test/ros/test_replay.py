@@ -22,7 +22,9 @@ def bag(room, tmp_path):
 
 
 def test_a_recording_is_replayed_to_the_node(room, bag):
-    watcher = replay(bag, room.map_file, ["-p", "device:=cpu"], installed("config/fastdds.xml"))
+    # slow enough for two frames on any machine
+    settings, profile = ["-p", "device:=cpu"], installed("config/fastdds.xml")
+    watcher = replay(bag, room.map_file, settings, profile, rate=0.15)
     report = ReplayReport.of(len(room.sequence.frames), watcher.answers, read_ground_truth(bag))
     assert len(report.stamps) >= 1
     assert report.metres.max() < 0.03
