@@ -31,12 +31,13 @@ from pixloc_ros.ros.conversions import pose_from_message, seconds
 class Watcher(Node):
     """Collects what the node publishes: poses with their latency, and map -> odom."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate: float) -> None:
+        """rate: speed of the clock, by which latencies on that clock become seconds."""
         super().__init__("pixloc_watcher")
+        self._rate = rate
         self.answers: list[Answer] = []
         self.odometry: list[Pose] = []
         self.transforms: list[tuple[float, Pose]] = []
-        self.first_transform_after = 0
         self._now = 0.0
         latched = QoSProfile(
             depth=1,
@@ -57,7 +58,7 @@ class Watcher(Node):
         self.answers.append(
             Answer(
                 stamp,
-                self._now - stamp,
+                (self._now - stamp) / self._rate,
                 pose_from_message(message.pose.pose),
                 covariance.reshape(6, 6),
             )
@@ -69,8 +70,6 @@ class Watcher(Node):
     def _on_transform(self, message: TFMessage) -> None:
         for transform in message.transforms:
             if transform.header.frame_id == "map":
-                if not self.transforms:
-                    self.first_transform_after = len(self.answers)
                 self.transforms.append((seconds(transform.header.stamp), pose_of(transform)))
 
 
@@ -110,7 +109,7 @@ def replay(
     player_command += ["--listeners", "2", "--rate", str(rate)]
     with ExitStack() as stack:
         stack.enter_context(rclpy.init(args=[]))
-        watcher = Watcher()
+        watcher = Watcher(rate)
         executor = SingleThreadedExecutor()
         executor.add_node(watcher)
         thread = threading.Thread(target=executor.spin, daemon=True)
