@@ -233,12 +233,11 @@ class LocalizationNode(Node):
             self._unusable(str(error), seconds(frame.image.header.stamp))
             return
         result = self.localizer.localize(image, camera, self.tracker.prior(observed))
-        if result.status is not Status.BAD_INPUT:
-            fix, result = self.tracker.update(result, observed)
-        milliseconds = 1e3 * (time.perf_counter() - begun)
         if result.status is Status.BAD_INPUT:
             self._unusable(result.reason, observed.stamp)
             return
+        fix, result = self.tracker.update(result, observed)
+        milliseconds = 1e3 * (time.perf_counter() - begun)
         self.journal.finished(milliseconds, result.reason, fix is not None)
         if fix is None:
             self.get_logger().info(

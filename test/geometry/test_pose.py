@@ -128,6 +128,14 @@ def test_interpolation_is_even_and_meets_both_ends():
     assert torch.allclose(part, whole / 4, atol=1e-9)
 
 
+def test_matrix_round_trip():
+    pose = random_poses(3)
+    for rows in (4, 3):
+        back = Pose.from_matrix(pose.matrix()[:, :rows])
+        assert torch.equal(back.rotation, pose.rotation)
+        assert torch.equal(back.translation, pose.translation)
+
+
 def test_distance_is_between_the_centres():
     base = random_poses()
     other = Pose(base.rotation, base.translation).perturb(torch.zeros(6, dtype=torch.float64))
