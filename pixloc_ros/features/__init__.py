@@ -1,6 +1,12 @@
 """Networks: image in, feature pyramid with confidences and a global descriptor out."""
 
-from pixloc_ros.features.checkpoint import CheckpointError, load_network, open_network
+from pixloc_ros.features.checkpoint import (
+    CheckpointError,
+    load_network,
+    new_network,
+    open_network,
+    save_network,
+)
 from pixloc_ros.features.image import ImageError, check_image, read_image
 from pixloc_ros.features.network import FeatureNetwork, NetworkOutput
 from pixloc_ros.features.pyramid import (
@@ -23,6 +29,8 @@ __all__ = [
     "default_levels",
     "extract_pyramid",
     "load_network",
+    "new_network",
     "open_network",
     "read_image",
+    "save_network",
 ]

