@@ -76,7 +76,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--export", metavar="FILE", help="write the best weights, half precision")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the configuration")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     options = load_options(TrainingOptions(), given.config, given.overrides)
     folder = Path(given.output)
     if (folder / LAST).exists() and not given.resume:
