@@ -97,20 +97,23 @@ def optimize_level(
         delta = _select(active, delta, torch.zeros_like(delta))
         moved = pose.perturb(delta)
         next_system = linearize(problem, moved)
+        if observer is not None:
+            observer(number, system, delta, moved)
+        settled = done
+        if options.tolerance > 0:
+            settled = _rms_motion(system, next_system) < options.tolerance
         if options.reject_steps:
             accepted = active & (next_system.cost <= system.cost)
             boost = torch.where(accepted[:, None], boost / 3, boost * 10).clamp(1e-3, 1e6)
+            pose = Pose(
+                _select(accepted, moved.rotation, pose.rotation),
+                _select(accepted, moved.translation, pose.translation),
+            )
+            system = _select_system(accepted, next_system, system)
         else:
-            accepted = active
-        settled = _rms_motion(system, next_system) < options.tolerance
-        if observer is not None:
-            observer(number, system, delta, moved)
+            # a hypothesis that is not active took a step of zero
+            accepted, pose, system = active, moved, next_system
         iterations = iterations + accepted
-        pose = Pose(
-            _select(accepted, moved.rotation, pose.rotation),
-            _select(accepted, moved.translation, pose.translation),
-        )
-        system = _select_system(accepted, next_system, system)
         done = done | settled
         if options.tolerance > 0 and bool((done | failed).all()):
             break

@@ -85,7 +85,7 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError(f"{folder / LAST}: no checkpoint to resume from")
     processes, device = _join(given.device)
     try:
-        network = _network(options).to(device)
+        network = _network(options).to(device, memory_format=torch.channels_last)
         trainer = Trainer(network, *_sources(options, device), options, folder, processes)
         if given.resume:
             trainer.resume()

@@ -39,6 +39,15 @@ class PairBatch:
         values = ((f.name, getattr(self, f.name)) for f in fields(self))
         return PairBatch(**{k: None if v is None else v.to(device) for k, v in values})
 
+    def record_stream(self, stream: torch.cuda.Stream) -> None:
+        """Keep the memory of every tensor until the work queued on a stream is done."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            tensors = [value] if isinstance(value, Tensor) else [] if value is None else list(vars(value).values())
+            for tensor in tensors:
+                if isinstance(tensor, Tensor):
+                    tensor.record_stream(stream)
+
     @property
     def targets(self) -> tuple[Tensor, Tensor]:
         """True pixels (P, N, 2) of the points in the query, and which are seen there (P, N)."""

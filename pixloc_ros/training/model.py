@@ -92,7 +92,7 @@ class AlignmentModel(nn.Module):
         """
         options, network = self.options, self.network
         with torch.autocast("cuda", torch.bfloat16, enabled=batch.images.is_cuda):
-            output = network(batch.images)
+            output = network(batch.images.contiguous(memory_format=torch.channels_last))
         levels = range(len(network.strides) - 1, -1, -1)
         pixels, seen = batch.targets
         terms = {"contrast": pixels.new_zeros(()), "gauss_newton": pixels.new_zeros(())}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import queue
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,6 +41,7 @@ class PairSource(Protocol):
 
     prepare: Callable[[int, Sequence[int]], Any]
     samples: int
+    device: torch.device
 
     def finish(self, step: int, samples: Sequence[int], prepared: Any) -> PairBatch: ...
 
@@ -77,13 +80,12 @@ class _Steps(Dataset):
         return self.prepare(self.steps[index], self.samples)
 
 
-def batches(
-    source: PairSource, samples: Sequence[int], steps: range, workers: int = 0
-) -> Iterator[PairBatch]:
-    """The batches of steps, prepared ahead by worker processes if there are any."""
+def _prepared(
+    source: PairSource, samples: Sequence[int], steps: range, workers: int
+) -> Iterator[tuple[int, Any]]:
     if not workers:
         for step in steps:
-            yield source.finish(step, samples, source.prepare(step, samples))
+            yield step, source.prepare(step, samples)
         return
     loader = DataLoader(
         _Steps(source, samples, steps),
@@ -91,8 +93,51 @@ def batches(
         num_workers=workers,
         multiprocessing_context="spawn",
     )
-    for step, prepared in zip(steps, loader, strict=True):
-        yield source.finish(step, samples, prepared)
+    yield from zip(steps, loader, strict=True)
+
+
+def batches(
+    source: PairSource, samples: Sequence[int], steps: range, workers: int = 0
+) -> Iterator[PairBatch]:
+    """The batches of steps, prepared ahead by worker processes if there are any."""
+    made = (source.finish(n, samples, p) for n, p in _prepared(source, samples, steps, workers))
+    return made if source.device.type == "cpu" else _ahead(made, source.device)
+
+
+def _ahead(made: Iterator[PairBatch], device: torch.device) -> Iterator[PairBatch]:
+    """Batches made by a thread on a stream of its own, while the GPU works on the last one."""
+    waiting: queue.Queue[Any] = queue.Queue(maxsize=1)
+    ended = threading.Event()
+    side = torch.cuda.Stream(device)
+
+    def put(item: Any) -> None:
+        while not ended.is_set():
+            with suppress(queue.Full):
+                return waiting.put(item, timeout=0.5)
+
+    def work() -> None:
+        try:
+            with torch.cuda.stream(side):
+                for batch in made:
+                    put((batch, side.record_event()))
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while (item := waiting.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            batch, event = item
+            current = torch.cuda.current_stream(device)
+            current.wait_event(event)
+            batch.record_stream(current)
+            yield batch
+    finally:
+        ended.set()
+        thread.join()
 
 
 def learning_rate(step: int, options: TrainingOptions) -> float:
