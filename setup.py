@@ -36,7 +36,7 @@ setup(
         "scipy",
         "opencv-python-headless<5",
         "h5py",
-        "pycolmap>=3.12",
+        "pycolmap>=4",
         "omegaconf",
         "rosbags",
         "tqdm",

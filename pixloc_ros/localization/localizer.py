@@ -15,15 +15,20 @@ from pixloc_ros.alignment import (
     LMResult,
     align,
     condition_number,
-    evaluate,
     learned_damping,
     pose_covariance,
 )
 from pixloc_ros.errors import require_range
-from pixloc_ros.features import FeatureNetwork, ImageError, check_image, extract_pyramid
+from pixloc_ros.features import (
+    FeatureNetwork,
+    ImageError,
+    ImagePyramid,
+    check_image,
+    extract_pyramid,
+)
 from pixloc_ros.geometry import Camera, Pose, RobustKernel
 from pixloc_ros.localization.gating import GateOptions, InlierModel, gate
-from pixloc_ros.localization.hypotheses import turned_starts
+from pixloc_ros.localization.matching import MIN_INLIERS, match_points, poses_of_matches
 from pixloc_ros.localization.observations import Observations, QueryLevels, gather
 from pixloc_ros.localization.result import InlierStatistics, LocalizationResult, Prior, Status
 from pixloc_ros.mapping import PixMap
@@ -34,32 +39,25 @@ from pixloc_ros.retrieval import Covisibility, DescriptorIndex
 class LocalizerOptions:
     """How a query is localized. Angles in degrees, sizes in points.
 
-    references: aligned with at the end. retrieved: tried as starts without a prior.
-    starts: hypotheses aligned at the coarse image size; finalists: of them at the full one.
-    coarse_points, points: observations used per hypothesis at either stage.
-    pan_deg, tilt_deg, search_step: rotations tried around a retrieved reference, in cells of
-    the coarsest level. kernel_alpha, kernel_scale: see `geometry.RobustKernel`.
+    references: aligned with at the end. retrieved: whose points are matched without a prior.
+    match_points: most points that are matched. starts: poses of matches that are aligned.
+    points: observations used for alignment. kernel_alpha, kernel_scale: see
+    `geometry.RobustKernel`.
     """
 
     references: int = 5
     retrieved: int = 10
-    starts: int = 16
-    finalists: int = 2
-    coarse_points: int = 256
+    match_points: int = 4000
+    starts: int = 2
     points: int = 1200
-    pan_deg: float = 30.0
-    tilt_deg: float = 12.0
-    search_step: float = 1.5
     kernel_alpha: float = 0.0
     kernel_scale: float = 0.1
     lm: LMOptions = field(default_factory=LMOptions)
     gate: GateOptions = field(default_factory=GateOptions)
 
     def __post_init__(self) -> None:
-        require_range(self, 1, 1000, "references", "retrieved", "starts", "finalists")
-        require_range(self, 10, 100_000, "coarse_points", "points")
-        require_range(self, 0, 90, "pan_deg", "tilt_deg")
-        require_range(self, 0.1, 100, "search_step")
+        require_range(self, 1, 1000, "references", "retrieved", "starts")
+        require_range(self, 10, 100_000, "match_points", "points")
         require_range(self, -1000, 2, "kernel_alpha")
         require_range(self, 1e-6, 1e6, "kernel_scale")
 
@@ -110,8 +108,6 @@ class Localizer:
             learned_damping(network.damping_parameters(level.network_level)).detach()
             for level in self._levels
         ]
-        smallest = min(level.image_size for level in self._levels)
-        self._coarse = sum(level.image_size == smallest for level in self._levels)
         self._inliers = InlierModel.of(pixmap.statistics[-1])
         self._kernel = RobustKernel(self.options.kernel_alpha, self.options.kernel_scale)
 
@@ -132,7 +128,7 @@ class Localizer:
         """Estimate cam_from_map of an image.
 
         image: (H, W) or (H, W, 3) RGB uint8. camera: its intrinsics, batch shape ().
-        prior: start there instead of searching around retrieved references.
+        prior: start there instead of matching with retrieved references.
         references: use these, best first, instead of the map's own retrieval.
         Never raises for what a query holds: the answer says why it failed.
         """
@@ -165,19 +161,16 @@ class Localizer:
                 chosen = self.covisibility.visible_from(expected, camera, self.options.references)
             if not chosen:
                 raise _Refusal(Status.NO_REFERENCE, "no reference sees what the prior pose sees")
-            starts, first_level = expected[None], 0
+            starts = expected[None]
         else:
             with watch("references"):
                 retrieved = self._retrieve(pyramid.descriptor.cpu(), references)
-            with watch("search"):
-                starts = self._search(query, retrieved)
+            with watch("match"):
+                starts = self._match(pyramid, camera, retrieved)
             with watch("references"):
                 chosen = self._covering(starts[0], camera, retrieved)
-            # the finalists have been through the coarse levels; the last of those again, now
-            # with every reference
-            first_level = self._coarse - 1
         with watch("align"):
-            solution = self._refine(query, starts, chosen, first_level)
+            solution = self._refine(query, starts, chosen)
         with watch("gate"):
             return self._judge(solution, prior is not None)
 
@@ -213,51 +206,24 @@ class Localizer:
             raise _Refusal(Status.NO_REFERENCE, "none of the given references is in the map")
         return known[: self.options.retrieved]
 
-    def _search(self, query: QueryLevels, retrieved: Sequence[int]) -> Pose:
-        """Starts worth refining at full size, best first: (finalists,) cam_from_map."""
-        options = self.options
-        each = gather(
-            self.map, [[r] for r in retrieved], options.coarse_points, self.network.device
-        )
-        grid = turned_starts(
-            each.to_local(self.map.poses[list(retrieved)]).to(torch.float64),
-            query.cameras[0],
-            options.pan_deg,
-            options.tilt_deg,
-            options.search_step,
-        ).to(each.points)
-        costs = torch.stack(
-            [
-                evaluate(each.select([i]).problem(query, 0, self._kernel), grid[i])
-                for i in range(len(retrieved))
-            ]
-        )
-        best = costs.flatten().topk(min(options.starts, costs.numel()), largest=False).indices
-        rows = (best // costs.shape[1]).tolist()
-        result = self._align(each.select(rows), query, grid.reshape(-1)[best], range(self._coarse))
-        cost = torch.where(result.failed, torch.inf, result.system.cost)
-        order = cost.argsort(stable=True)[: options.finalists]
-        if bool(result.failed[order[0]]):
+    def _match(self, pyramid: ImagePyramid, camera: Camera, retrieved: Sequence[int]) -> Pose:
+        """Poses that matches with the retrieved references agree on, best first: (starts,)."""
+        matches = match_points(self.map, retrieved, pyramid, self.options.match_points)
+        poses, _ = poses_of_matches(matches, camera, self.options.starts)
+        if not poses:
             raise _Refusal(
-                Status.FAILED, "no start around the retrieved references could be aligned"
+                Status.FAILED,
+                f"no pose that {MIN_INLIERS} of {len(matches.points)} matches with the retrieved "
+                "references agree on",
             )
-        kept = [i for i in order.tolist() if not bool(result.failed[i])]
-        return each.to_map(result.pose[kept])
+        return Pose.stack(poses)
 
-    def _refine(
-        self, query: QueryLevels, starts: Pose, references: Sequence[int], first_level: int
-    ) -> _Solution:
+    def _refine(self, query: QueryLevels, starts: Pose, references: Sequence[int]) -> _Solution:
         together = gather(self.map, [references], self.options.points, self.network.device)
-        result = self._align(
-            together, query, together.to_local(starts), range(first_level, len(self._levels))
-        )
+        levels = range(len(self._levels))
+        problems = [together.problem(query, level, self._kernel) for level in levels]
+        result = align(problems, together.to_local(starts), self._damping, self.options.lm)
         return _Solution(result, together, tuple(references))
-
-    def _align(
-        self, observations: Observations, query: QueryLevels, starts: Pose, levels: Sequence[int]
-    ) -> LMResult:
-        problems = [observations.problem(query, level, self._kernel) for level in levels]
-        return align(problems, starts, [self._damping[i] for i in levels], self.options.lm)
 
     def _judge(self, solution: _Solution, from_prior: bool) -> LocalizationResult:
         result, system = solution.result, solution.result.system

@@ -1,0 +1,147 @@
+"""Start poses without any idea of the pose: map points matched to the query, then PnP."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pycolmap
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pixloc_ros.alignment import average_observations
+from pixloc_ros.features import ImagePyramid, LevelMaps
+from pixloc_ros.geometry import Camera, FeatureTable, Pose
+from pixloc_ros.mapping import PixMap
+
+MAX_CELLS = 5000
+"""Cells of the query that are compared with every point; finer ones only around the best."""
+REACH_PX = 12.0
+"""Reprojection error of a match that RANSAC takes for an inlier, at 640 pixels of width."""
+MIN_INLIERS = 12
+TRIALS = 2000
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Points (n, 3) of the map, float64, and where the query seems to show them.
+
+    pixels: (n, 2) in the image, float64. similarity: (n,) mean cosine over the levels.
+    """
+
+    points: Tensor
+    pixels: Tensor
+    similarity: Tensor
+
+
+def _cells(count: int, step: int, device: torch.device) -> Tensor:
+    return torch.arange(step // 2, count, step, device=device)
+
+
+def _described(levels: Sequence[LevelMaps], rows: Tensor, columns: Tensor) -> Tensor:
+    """Features of all levels (n, D) at cells of the last one, each level of equal weight."""
+    finest = levels[-1]
+    parts = []
+    for maps in levels:
+        if maps is finest:
+            parts.append(maps.features[:, rows, columns].T)
+            continue
+        x = (columns + 0.5 + finest.offset) / finest.scale[0] * maps.scale[0] - maps.offset
+        y = (rows + 0.5 + finest.offset) / finest.scale[1] * maps.scale[1] - maps.offset
+        # outside of the coarser map its border goes on
+        height, width = maps.features.shape[-2:]
+        cells = torch.stack([x.clamp(0.5, width - 0.5), y.clamp(0.5, height - 0.5)], -1)
+        parts.append(F.normalize(FeatureTable(maps.features).sample(cells.float()), dim=-1))
+    return torch.cat(parts, -1)
+
+
+def match_points(
+    pixmap: PixMap, references: Sequence[int], pyramid: ImagePyramid, limit: int
+) -> Matches:
+    """The points of references that are each other's best match with a cell of the query.
+
+    Features of all levels but the finest are compared together: the coarse ones tell places
+    apart, the finer ones positions. limit: of points, those seen by most of the references.
+    """
+    count = max(len(pyramid.levels) - 1, 1)
+    levels = pyramid.levels[:count]
+    device = levels[-1].features.device
+    loaded = [pixmap.reference(r) for r in references]
+    observed = torch.cat([r.points for r in loaded])
+    points, number, seen = observed.unique(return_inverse=True, return_counts=True)
+    described = []
+    for level in range(count):
+        features = torch.cat([r.features[level] for r in loaded]).float()
+        confidence = torch.cat([r.confidence[level] for r in loaded]).float()
+        merged, _ = average_observations(
+            features, confidence.clamp(min=1e-3), number, len(points)
+        )
+        described.append(F.normalize(merged, dim=-1))
+    kept = seen.argsort(descending=True, stable=True)[:limit]
+    known = torch.cat(described, -1)[kept].to(device)
+
+    maps = levels[-1]
+    height, width = maps.features.shape[-2:]
+    step = max(math.ceil(math.sqrt(height * width / MAX_CELLS)), 1)
+    rows, columns = torch.meshgrid(
+        _cells(height, step, device), _cells(width, step, device), indexing="ij"
+    )
+    rows, columns = rows.flatten(), columns.flatten()
+    scores = known @ _described(levels, rows, columns).T
+    best = scores.argmax(1)
+    mutual = scores.argmax(0)[best] == torch.arange(len(known), device=device)
+    chosen = mutual.nonzero().flatten()
+    row, column = rows[best[chosen]], columns[best[chosen]]
+
+    # the same again on every cell around
+    around = torch.arange(-(step - 1), step, device=device)
+    shift_y, shift_x = (s.flatten() for s in torch.meshgrid(around, around, indexing="ij"))
+    y = (row[:, None] + shift_y).clamp(0, height - 1)
+    x = (column[:, None] + shift_x).clamp(0, width - 1)
+    near = _described(levels, y.flatten(), x.flatten()).reshape(*y.shape, -1)
+    similarity, nearest = (near @ known[chosen][..., None]).squeeze(-1).max(-1)
+    x, y = (v.gather(1, nearest[:, None])[:, 0] for v in (x, y))
+    cells = torch.stack([x, y], -1).double() + 0.5 + maps.offset
+    pixels = cells.cpu() / torch.tensor(maps.scale, dtype=torch.float64)
+    found = points[kept][chosen.cpu()]
+    return Matches(pixmap.points[found], pixels, similarity.cpu() / count)
+
+
+def poses_of_matches(
+    matches: Matches, camera: Camera, count: int
+) -> tuple[list[Pose], list[int]]:
+    """Up to `count` cam_from_map poses that matches agree on, and how many do, best first.
+
+    Each is what RANSAC finds among the matches that the ones before left over: where a place
+    looks like another, both are found. Later ones have at least half of the first one's inliers.
+    """
+    rays, valid = camera.unproject(matches.pixels)
+    valid = valid & (rays[:, 2] > 1e-3)
+    focal = float(camera.focal.mean())
+    plane = (focal * rays[:, :2] / rays[:, 2:].clamp(min=1e-3))[valid].numpy()
+    points = matches.points[valid].numpy()
+    # the image is a pinhole's without distortion, its centre at the origin
+    pinhole = pycolmap.Camera(model="SIMPLE_PINHOLE", width=1, height=1, params=[focal, 0, 0])
+    options = pycolmap.AbsolutePoseEstimationOptions()
+    options.ransac.max_error = REACH_PX * float(camera.size.max()) / 640
+    options.ransac.min_num_trials, options.ransac.max_num_trials = 100, TRIALS
+    options.ransac.random_seed = 0
+    poses: list[Pose] = []
+    inliers: list[int] = []
+    left: np.ndarray = np.arange(len(points))
+    while len(poses) < count and len(left) >= MIN_INLIERS:
+        answer = pycolmap.estimate_and_refine_absolute_pose(
+            plane[left], points[left], pinhole, options
+        )
+        needed = max(MIN_INLIERS, 0.5 * inliers[0]) if inliers else MIN_INLIERS
+        if answer is None or answer["num_inliers"] < needed:
+            break
+        found = answer["cam_from_world"]
+        x, y, z, w = found.rotation.quat
+        poses.append(Pose.from_quaternion([w, x, y, z], found.translation))
+        inliers.append(int(answer["num_inliers"]))
+        left = left[~answer["inlier_mask"]]
+    return poses, inliers
