@@ -17,7 +17,7 @@ ROS_WHEELS := ros-kilted-rclpy ros-kilted-rmw-fastrtps-cpp ros-kilted-common-int
 $(VENV)/ready: constraints.txt setup.py Makefile pixloc_ros/ros/tf2_messages.py
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --upgrade pip
-	$(VENV)/bin/pip install --quiet -c constraints.txt $(ROS_WHEELS) -e '.[demo,dev]'
+	$(VENV)/bin/pip install --quiet -c constraints.txt $(ROS_WHEELS) -e '.[demo,train,dev]'
 	$(RUN) -m pixloc_ros.ros.tf2_messages
 	touch $@
 

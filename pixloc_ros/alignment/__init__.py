@@ -3,7 +3,7 @@
 from pixloc_ros.alignment.aggregate import average_observations
 from pixloc_ros.alignment.covariance import condition_number, pose_covariance
 from pixloc_ros.alignment.damping import damped_step, learned_damping
-from pixloc_ros.alignment.kernels import evaluate, linearize
+from pixloc_ros.alignment.kernels import linearize
 from pixloc_ros.alignment.levenberg_marquardt import LMOptions, LMResult, align, optimize_level
 from pixloc_ros.alignment.problem import AlignmentProblem, LinearSystem, query_table
 
@@ -16,7 +16,6 @@ __all__ = [
     "average_observations",
     "condition_number",
     "damped_step",
-    "evaluate",
     "learned_damping",
     "linearize",
     "optimize_level",

@@ -13,8 +13,10 @@ from tqdm import tqdm
 
 from pixloc_ros.cli.options import Parser, network_of, require_outputs
 from pixloc_ros.datasets import read_pairs, read_poses, read_queries, write_poses, write_text
+from pixloc_ros.datasets.sequence import pose_at, read_timestamps, read_trajectory
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import ImageError, read_image
+from pixloc_ros.geometry import Pose
 from pixloc_ros.localization import LocalizationResult, Localizer, LocalizerOptions, Prior, Status
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.options import override
@@ -43,6 +45,23 @@ def as_json(result: LocalizationResult) -> dict[str, Any]:
     return entry
 
 
+class _Carried:
+    """The last answer of a sequence, carried on by odometry."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Pose, Pose] | None = None
+
+    def prior(self, odom_from_cam: Pose) -> Prior | None:
+        if self._last is None:
+            return None
+        cam_from_map, then = self._last
+        return Prior(odom_from_cam.inverse() @ then @ cam_from_map)
+
+    def update(self, result: LocalizationResult, odom_from_cam: Pose) -> None:
+        if result.ok:
+            self._last = (result.cam_from_map, odom_from_cam)
+
+
 def run(arguments: Sequence[str]) -> int:
     parser = Parser("localize", "Localize a list of query images against a map.")
     parser.add_argument("--map", required=True, metavar="FILE", help="map file (.pixmap.h5)")
@@ -62,17 +81,34 @@ def run(arguments: Sequence[str]) -> int:
         metavar="FILE.h5",
         help="hloc's global descriptors of queries and references, instead of the map's own",
     )
-    parser.add_argument("--priors", metavar="FILE", help="start poses, as --output has them")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--priors", metavar="FILE", help="start poses, as --output has them")
+    start.add_argument(
+        "--odometry",
+        metavar="FILE",
+        help="TUM trajectory of the camera that carries each answer to the next query, with "
+        "retrieval where there is none; needs --timestamps",
+    )
+    parser.add_argument("--timestamps", metavar="FILE", help="lines 'name seconds'")
     parser.add_argument("--report", metavar="FILE.json", help="status and timings of every query")
     parser.add_network()
     parser.add_overrides()
     given = parser.parse_args(arguments)
     options = override(LocalizerOptions(), given.overrides)
-    lists = [given.queries, given.pairs, given.priors, given.global_features]
+    lists = [
+        *(given.queries, given.pairs, given.priors, given.global_features),
+        *(given.odometry, given.timestamps),
+    ]
+    if bool(given.odometry) != bool(given.timestamps):
+        raise InputError("--odometry and --timestamps go together")
     require_outputs([given.output, given.report], [given.map, given.weights, *lists])
     queries = read_queries(given.queries)
     pairs = read_pairs(given.pairs) if given.pairs else None
     priors = read_poses(given.priors) if given.priors else {}
+    odometry = read_trajectory(given.odometry) if given.odometry else {}
+    if given.timestamps:
+        stamps = read_timestamps(given.timestamps, queries)
+        queries = {name: queries[name] for name in sorted(queries, key=stamps.__getitem__)}
     folder = Path(given.images)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of images")
@@ -88,6 +124,7 @@ def run(arguments: Sequence[str]) -> int:
             known in pixmap.model.names for listed in pairs.values() for known in listed
         ):
             raise InputError(f"{given.pairs}: names no reference of {given.map}")
+        carried = _Carried()
         for name, camera in tqdm(queries.items(), unit="query", desc="localizing"):
             try:
                 image = read_image(folder / name)
@@ -96,7 +133,14 @@ def run(arguments: Sequence[str]) -> int:
                 continue
             prior = Prior(priors[name]) if name in priors else None
             references = None if pairs is None else pairs.get(name, [])
+            odom_from_cam = pose_at(odometry, stamps[name]) if odometry else None
+            if odom_from_cam is not None:
+                prior = carried.prior(odom_from_cam)
             results[name] = localizer.localize(image, camera, prior, references)
+            if odom_from_cam is not None:
+                if prior is not None and not results[name].ok:
+                    results[name] = localizer.localize(image, camera, None, references)
+                carried.update(results[name], odom_from_cam)
 
     believed = {name: result.cam_from_map for name, result in results.items() if result.ok}
     write_poses(given.output, believed)

@@ -10,6 +10,8 @@ images/, sparse/              the images and the COLMAP model of the references
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +62,32 @@ def read_trajectory(path: str | os.PathLike[str]) -> dict[float, Pose]:
     return poses
 
 
+def pose_at(trajectory: Mapping[float, Pose], stamp: float) -> Pose | None:
+    """The pose of a trajectory at a stamp, interpolated; None outside of what it covers."""
+    stamps = sorted(trajectory)
+    after = bisect_left(stamps, stamp)
+    if after < len(stamps) and stamps[after] == stamp:
+        return trajectory[stamp]
+    if after in (0, len(stamps)):
+        return None
+    first, second = stamps[after - 1], stamps[after]
+    share = (stamp - first) / (second - first)
+    return trajectory[first].interpolate(trajectory[second], share)
+
+
+def read_timestamps(path: str | os.PathLike[str], names: Iterable[str]) -> dict[str, float]:
+    """Seconds of each of the names from lines `name seconds`. Raises ListError."""
+    stamps: dict[str, float] = {}
+    for where, entries in data_lines(path):
+        if len(entries) != 2:
+            raise ListError(f"{where}: expected 'name seconds'")
+        stamps[entries[0]] = float(finite_numbers(where, entries[1:])[0])
+    unknown = next((name for name in names if name not in stamps), None)
+    if unknown is not None:
+        raise ListError(f"{path}: no stamp for {unknown}")
+    return stamps
+
+
 def read_sequence(root: str | os.PathLike[str]) -> Sequence:
     """Read a folder in this layout; without timestamps the images follow at one a second."""
     root = Path(root)
@@ -67,16 +95,10 @@ def read_sequence(root: str | os.PathLike[str]) -> Sequence:
     truth_file, stamp_file = root / "gt_poses.txt", root / "timestamps.txt"
     truth = read_poses(truth_file) if truth_file.is_file() else {}
     timed = stamp_file.is_file()
-    stamps = {name: float(i) + 1.0 for i, name in enumerate(queries)}
     if timed:
-        stamps = {}
-        for where, fields in data_lines(stamp_file):
-            if len(fields) != 2:
-                raise ListError(f"{where}: expected 'name seconds'")
-            stamps[fields[0]] = float(finite_numbers(where, fields[1:])[0])
-        unknown = next((name for name in queries if name not in stamps), None)
-        if unknown is not None:
-            raise ListError(f"{stamp_file}: no stamp for {unknown}")
+        stamps = read_timestamps(stamp_file, queries)
+    else:
+        stamps = {name: float(i) + 1.0 for i, name in enumerate(queries)}
     odometry_file = root / "odometry_sim.txt"
     odometry = read_trajectory(odometry_file) if timed and odometry_file.is_file() else {}
     frames = [

@@ -25,6 +25,9 @@ NETWORKS: dict[str, type[FeatureNetwork]] = {
 }
 
 
+DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "compact.pt"
+
+
 class CheckpointError(InputError):
     """A weights file that cannot be used, with the reason in one line."""
 
@@ -147,7 +150,7 @@ def new_network(architecture: str) -> FeatureNetwork:
 
 def default_network() -> FeatureNetwork:
     """The compact network with the weights that ship with this package."""
-    return new_network("compact")
+    return load_network(DEFAULT_WEIGHTS)
 
 
 def open_network(weights: str | os.PathLike[str] | None) -> FeatureNetwork:

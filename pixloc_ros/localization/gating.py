@@ -19,20 +19,22 @@ class GateOptions:
 
     min_points: visible points. min_visible: share of the compared points inside the image.
     min_fit: inlier share on a scale where 0 is chance and 1 is what two references of the map
-    reach with each other. max_condition: condition number of the scaled Hessian.
+    reach with each other. matched_fit: the same for a pose that matches agreed on, which is
+    evidence of its own; a prior is none. max_condition: condition number of the scaled Hessian.
     ambiguity: another hypothesis whose cost is within this factor but whose pose is elsewhere
     makes the answer ambiguous.
     """
 
     min_points: int = 30
     min_visible: float = 0.2
-    min_fit: float = 0.5
+    min_fit: float = 0.4
+    matched_fit: float = 0.2
     max_condition: float = 1e4
     ambiguity: float = 1.05
 
     def __post_init__(self) -> None:
         require_range(self, 6, 100_000, "min_points")
-        require_range(self, 0, 1, "min_visible", "min_fit")
+        require_range(self, 0, 1, "min_visible", "min_fit", "matched_fit")
         require_range(self, 1, 1e12, "max_condition")
         require_range(self, 1, 10, "ambiguity")
 
@@ -69,9 +71,13 @@ class InlierModel:
 
 
 def gate(
-    statistics: InlierStatistics, model: InlierModel, covariance: Tensor, options: GateOptions
+    statistics: InlierStatistics,
+    model: InlierModel,
+    covariance: Tensor,
+    options: GateOptions,
+    matched: bool,
 ) -> str:
-    """The reason to refuse a pose, or an empty string."""
+    """The reason to refuse a pose, or an empty string. matched: its start came from matches."""
     visible = round(statistics.points * statistics.visible)
     if visible < options.min_points:
         return f"only {visible} points visible, {options.min_points} are needed"
@@ -79,10 +85,11 @@ def gate(
         needed = f"{options.min_visible:.0%} are needed"
         return f"only {statistics.visible:.0%} of the points visible, {needed}"
     fit = model.fit(statistics.inliers)
-    if fit < options.min_fit:
+    least = options.matched_fit if matched else options.min_fit
+    if fit < least:
         return (
             f"{statistics.inliers:.0%} inliers, a fit of {fit:.2f} between chance and the "
-            f"map's own; {options.min_fit:.2f} is needed"
+            f"map's own; {least:.2f} is needed"
         )
     if not bool(covariance.isfinite().all()) or statistics.condition > options.max_condition:
         return f"the pose is not determined (condition number {statistics.condition:.1e})"

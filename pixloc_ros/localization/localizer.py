@@ -161,7 +161,7 @@ class Localizer:
                 chosen = self.covisibility.visible_from(expected, camera, self.options.references)
             if not chosen:
                 raise _Refusal(Status.NO_REFERENCE, "no reference sees what the prior pose sees")
-            starts = expected[None]
+            starts, first_level = expected[None], 0
         else:
             with watch("references"):
                 retrieved = self._retrieve(pyramid.descriptor.cpu(), references)
@@ -169,8 +169,10 @@ class Localizer:
                 starts = self._match(pyramid, camera, retrieved)
             with watch("references"):
                 chosen = self._covering(starts[0], camera, retrieved)
+            # matches are as good as the cells they were found in: coarser ones add nothing
+            first_level = max(len(self._levels) - 2, 0)
         with watch("align"):
-            solution = self._refine(query, starts, chosen)
+            solution = self._refine(query, starts, chosen, first_level)
         with watch("gate"):
             return self._judge(solution, prior is not None)
 
@@ -218,11 +220,15 @@ class Localizer:
             )
         return Pose.stack(poses)
 
-    def _refine(self, query: QueryLevels, starts: Pose, references: Sequence[int]) -> _Solution:
+    def _refine(
+        self, query: QueryLevels, starts: Pose, references: Sequence[int], first_level: int
+    ) -> _Solution:
         together = gather(self.map, [references], self.options.points, self.network.device)
-        levels = range(len(self._levels))
+        levels = range(first_level, len(self._levels))
         problems = [together.problem(query, level, self._kernel) for level in levels]
-        result = align(problems, together.to_local(starts), self._damping, self.options.lm)
+        result = align(
+            problems, together.to_local(starts), self._damping[first_level:], self.options.lm
+        )
         return _Solution(result, together, tuple(references))
 
     def _judge(self, solution: _Solution, from_prior: bool) -> LocalizationResult:
@@ -244,7 +250,7 @@ class Localizer:
             condition=float(condition_number(system)[best]),
         )
         covariance = pose_covariance(system)[best].cpu()
-        reason = gate(statistics, self._inliers, covariance, self.options.gate)
+        reason = gate(statistics, self._inliers, covariance, self.options.gate, not from_prior)
         reason = reason or self._ambiguity(cost, system.pixels, valid, best)
         return LocalizationResult(
             status=Status.REJECTED if reason else Status.SUCCESS,

@@ -122,7 +122,9 @@ def poses_of_matches(
     valid = valid & (rays[:, 2] > 1e-3)
     focal = float(camera.focal.mean())
     plane = (focal * rays[:, :2] / rays[:, 2:].clamp(min=1e-3))[valid].numpy()
-    points = matches.points[valid].numpy()
+    # near the origin, or a map in geographic coordinates would lose millimetres
+    origin = matches.points[valid].mean(0) if bool(valid.any()) else torch.zeros(3).double()
+    points = (matches.points[valid] - origin).numpy()
     # the image is a pinhole's without distortion, its centre at the origin
     pinhole = pycolmap.Camera(model="SIMPLE_PINHOLE", width=1, height=1, params=[focal, 0, 0])
     options = pycolmap.AbsolutePoseEstimationOptions()
@@ -141,7 +143,9 @@ def poses_of_matches(
             break
         found = answer["cam_from_world"]
         x, y, z, w = found.rotation.quat
-        poses.append(Pose.from_quaternion([w, x, y, z], found.translation))
+        local = Pose.from_quaternion([w, x, y, z], found.translation)
+        moved = local.translation - (local.rotation @ origin[:, None]).squeeze(-1)
+        poses.append(Pose(local.rotation, moved))
         inliers.append(int(answer["num_inliers"]))
         left = left[~answer["inlier_mask"]]
     return poses, inliers

@@ -44,17 +44,6 @@ class Observations:
     confidence: tuple[Tensor, ...]
     mask: Tensor
 
-    def select(self, rows: Sequence[int]) -> Observations:
-        """The observations of the given hypotheses, which may repeat."""
-        index = torch.tensor(list(rows), device=self.points.device)
-        return Observations(
-            self.origin,
-            self.points[index],
-            tuple(f[index] for f in self.features),
-            tuple(c[index] for c in self.confidence),
-            self.mask[index],
-        )
-
     def problem(self, query: QueryLevels, level: int, kernel: RobustKernel) -> AlignmentProblem:
         confidence = self.confidence[level]
         return AlignmentProblem(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch.autograd.functional import jacobian
 
-from pixloc_ros.alignment import evaluate, linearize
+from pixloc_ros.alignment import linearize
 from pixloc_ros.geometry import SQUARED, Pose
 
 
@@ -54,12 +54,6 @@ def test_vanishes_at_the_truth(scene):
     assert float(system.cost) < 1e-12
     assert system.gradient.abs().max() < 1e-9
     assert float(linearize(problem, off(truth, 0.05)).cost) > 1e-3
-
-
-def test_evaluate_is_the_cost_of_linearize(scene):
-    problem, truth = scene
-    poses = off(truth, 0.1, count=5)
-    assert torch.allclose(evaluate(problem, poses), linearize(problem, poses).cost)
 
 
 def test_unseen_points_carry_no_weight_but_cost(scene, change):

@@ -297,12 +297,12 @@ def test_bench_prints_every_stage(room, tmp_path, capsys):
     bench = ["bench", "--map", room.map_file, "--image", image, "--json", numbers, "--repeats", 2]
     assert main([str(a) for a in bench]) == 0
     printed, content = capsys.readouterr().out, json.loads(numbers.read_text())
-    for stage in ("network", "search", "align", "total"):
+    for stage in ("network", "match", "align", "total"):
         assert stage in printed
     assert content["repeats"] == 2
     stages = {t["stage"]: t["median"] for t in content["without prior"]}
     assert 0 < stages["network"] < stages["total"]
-    assert "search" not in {t["stage"] for t in content["with prior"]}
+    assert "match" not in {t["stage"] for t in content["with prior"]}
 
 
 def test_bench_refuses_a_foreign_image(room, tmp_path, capsys):

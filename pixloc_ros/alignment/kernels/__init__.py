@@ -1,5 +1,5 @@
 """The inner step of alignment, one implementation a backend, all with equal results."""
 
-from pixloc_ros.alignment.kernels.reference import evaluate, linearize
+from pixloc_ros.alignment.kernels.reference import linearize
 
-__all__ = ["evaluate", "linearize"]
+__all__ = ["linearize"]

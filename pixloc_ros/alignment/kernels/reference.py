@@ -44,15 +44,6 @@ def linearize(problem: AlignmentProblem, cam_from_map: Pose) -> LinearSystem:
     return LinearSystem(hessian, gradient, cost, pixels, squared, valid, both, weight)
 
 
-def evaluate(problem: AlignmentProblem, cam_from_map: Pose) -> Tensor:
-    """The cost (B,) of `linearize` alone, without derivatives."""
-    pixels, valid = problem.camera.project(cam_from_map.transform(problem.points))
-    valid = valid & problem.query.inside(pixels, problem.pad) & problem.mask
-    residual = problem.query.sample(pixels)[..., :-1] - problem.features
-    robust_cost, _ = problem.kernel((residual * residual).sum(-1))
-    return _mean_cost(problem, robust_cost, valid)
-
-
 def _mean_cost(problem: AlignmentProblem, robust_cost: Tensor, valid: Tensor) -> Tensor:
     unseen, _ = problem.kernel(torch.full_like(robust_cost, UNRELATED))
     share = problem.confidence * problem.mask

@@ -1,0 +1,95 @@
+"""Poses from matches alone: right where they agree, both where a place looks like another."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pixloc_ros.features import extract_pyramid, read_image
+from pixloc_ros.geometry import Camera, Pose
+from pixloc_ros.localization.matching import MIN_INLIERS, Matches, match_points, poses_of_matches
+
+
+@pytest.fixture
+def matched(room, localizer):
+    frame = room.sequence.frames[4]
+    image = read_image(room.sequence.images / frame.name)
+    pyramid = extract_pyramid(localizer.network, image, localizer.map.header.levels)
+    references, _ = localizer.index.search(pyramid.descriptor, 10)
+    return frame, match_points(localizer.map, references, pyramid, 4000), pyramid, references
+
+
+def test_most_matches_are_where_the_points_are(matched):
+    frame, matches, _, _ = matched
+    assert len(matches.points) > 100
+    pixels, valid = frame.camera.project(frame.truth.transform(matches.points))
+    right = ((pixels - matches.pixels).norm(dim=-1) < 12) & valid
+    assert float(right.float().mean()) > 0.5
+    assert ((matches.similarity <= 1.001) & (matches.similarity > -1)).all()
+
+
+def test_the_limit_keeps_what_most_references_see(localizer, matched):
+    _, _, pyramid, references = matched
+    few = match_points(localizer.map, references, pyramid, 50)
+    assert 0 < len(few.points) <= 50
+    counts = torch.cat([localizer.map.reference(r).points for r in references]).bincount()
+    least = counts.sort(descending=True).values[49]
+    where = (localizer.map.points[:, None] - few.points).norm(dim=-1).argmin(0)
+    assert (counts[where] >= least).all()
+
+
+def test_the_pose_of_the_matches_is_near_the_truth(matched):
+    frame, matches, _, _ = matched
+    poses, inliers = poses_of_matches(matches, frame.camera, 2)
+    metres, radians = poses[0].distance(frame.truth)
+    assert float(metres) < 0.1
+    assert float(torch.rad2deg(radians)) < 2.0
+    assert inliers == sorted(inliers, reverse=True)
+    again, _ = poses_of_matches(matches, frame.camera, 2)
+    assert torch.equal(again[0].translation, poses[0].translation)
+
+
+def scene(count: int, noise: int = 0) -> tuple[Matches, Camera, Pose]:
+    generator = torch.Generator().manual_seed(1)
+    camera = Camera.from_colmap("OPENCV", 640, 480, [500, 500, 320, 240, -0.2, 0.05, 0, 0])
+    points = torch.rand(count, 3, generator=generator).double() * 2 + torch.tensor([-1, -1, 3.0])
+    pose = Pose.from_rotvec(torch.tensor([0.05, -0.1, 0.02]).double(), torch.full((3,), 0.1).double())
+    pixels, _ = camera.project(pose.transform(points))
+    pixels[:noise] = torch.rand(noise, 2, generator=generator).double() * 400
+    return Matches(points, pixels, torch.ones(count)), camera, pose
+
+
+@pytest.mark.parametrize("far", [0.0, 5e6])
+def test_distorted_cameras_and_distant_origins(far):
+    matches, camera, truth = scene(80, noise=30)
+    origin = torch.tensor([far, -far, far]).double()
+    moved = Matches(matches.points + origin, matches.pixels, matches.similarity)
+    (pose,), (inliers,) = poses_of_matches(moved, camera, 1)
+    assert 50 <= inliers <= 56
+    back = Pose(pose.rotation, pose.translation + (pose.rotation @ origin[:, None]).squeeze(-1))
+    metres, radians = back.distance(truth)
+    assert float(metres) < 1e-3
+    assert float(radians) < 1e-4
+
+
+def test_both_of_two_places_that_look_alike_are_found():
+    """The same picture at two places of the map: the query's matches are split between them."""
+    matches, camera, truth = scene(80)
+    apart = torch.tensor([10.0, 0.0, 0.0]).double()
+    points = matches.points.clone()
+    points[::2] += apart
+    poses, inliers = poses_of_matches(Matches(points, matches.pixels, matches.similarity), camera, 2)
+    assert inliers == [40, 40]
+    centres = torch.stack([p.inverse().translation for p in poses])
+    expected = truth.inverse().translation
+    assert float((centres - expected).norm(dim=-1).min()) < 1e-3
+    assert float((centres - expected - apart).norm(dim=-1).min()) < 1e-3
+
+
+def test_too_few_or_contradicting_matches_give_no_pose():
+    few, camera, _ = scene(MIN_INLIERS - 1)
+    assert poses_of_matches(few, camera, 2) == ([], [])
+    wrong, camera, _ = scene(60, noise=60)
+    assert poses_of_matches(wrong, camera, 2) == ([], [])
+    none = Matches(torch.zeros(0, 3).double(), torch.zeros(0, 2).double(), torch.zeros(0))
+    assert poses_of_matches(none, camera, 2) == ([], [])
