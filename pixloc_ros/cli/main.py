@@ -18,6 +18,7 @@ COMMANDS = {
     "localize": "a list of queries against a map -> poses and a report",
     "evaluate": "poses against ground truth",
     "demo": "the whole robot story on data that it renders itself, or on a pack of images",
+    "preprocess": "scene files and photographs for training",
     "train": "a network, on synthetic scenes or on image pairs",
     "bench": "the speed of each stage on this machine",
 }
@@ -87,5 +88,6 @@ validate_map = _script("validate_map")
 localize = _script("localize")
 evaluate = _script("evaluate")
 demo = _script("demo")
+preprocess = _script("preprocess")
 train = _script("train")
 bench = _script("bench")

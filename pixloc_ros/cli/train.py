@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from pixloc_ros.cli.options import Parser
-from pixloc_ros.datasets.photographs import read_photographs
+from pixloc_ros.datasets.photographs import read_photographs, sample_photographs
 from pixloc_ros.datasets.raycast import Textures
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import FeatureNetwork, new_network, save_network
-from pixloc_ros.features.checkpoint import load_network
+from pixloc_ros.features.checkpoint import load_network, open_network
 from pixloc_ros.options import load_options, select_device
 from pixloc_ros.training.image_pairs import ImagePairs
 from pixloc_ros.training.options import TrainingOptions
@@ -26,7 +26,7 @@ from pixloc_ros.training.trainer import BEST, LAST, PairSource, Processes, Train
 def _network(options: TrainingOptions) -> FeatureNetwork:
     if not options.weights:
         return new_network(options.network)
-    network = load_network(options.weights)
+    network = open_network(None if options.weights == "default" else options.weights)
     if network.architecture != options.network:
         raise InputError(
             f"{options.weights}: weights of {network.architecture}, network is {options.network}"
@@ -41,11 +41,12 @@ def _sources(options: TrainingOptions, device: torch.device) -> tuple[PairSource
             ImagePairs(pairs, pairs.scenes, options.start, options.seed, device),
             ImagePairs(pairs, pairs.validation, options.start, seed, device),
         )
-    photographs = read_photographs(options.synthetic.photographs)
+    folder = options.synthetic.photographs
+    photographs = read_photographs(folder) if folder else sum(sample_photographs(), [])
     held_out = max(round(options.validation.photographs * len(photographs)), 1)
     order = np.random.default_rng(0).permutation(len(photographs))
     if held_out >= len(order):
-        raise InputError(f"{options.synthetic.photographs}: one photograph is not enough")
+        raise InputError(f"{folder}: one photograph is not enough")
     parts = [Textures([photographs[i] for i in o]) for o in (order[held_out:], order[:held_out])]
     seeds = (options.seed, options.validation.seed)
     train, held = (

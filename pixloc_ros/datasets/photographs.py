@@ -161,3 +161,23 @@ def read_photographs(folder: str | os.PathLike[str]) -> list[np.ndarray]:
             raise PhotographError(f"{path}: not a readable image")
         images.append(np.ascontiguousarray(image[..., ::-1]))
     return images
+
+
+def sample_photographs() -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The few that come with scikit-image: pictures and surface materials, as RGB uint8.
+
+    Raises PhotographError when it is not installed.
+    """
+    try:
+        from skimage import data
+    except ImportError:
+        raise PhotographError(
+            "the photographs of scikit-image are needed: pip install scikit-image"
+        ) from None
+
+    def rgb(name: str) -> np.ndarray:
+        image = np.asarray(getattr(data, name)())
+        return image if image.ndim == 3 else np.repeat(image[..., None], 3, 2)
+
+    pictures = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "moon", "camera")
+    return [rgb(n) for n in pictures], [rgb(n) for n in ("brick", "grass", "gravel")]

@@ -17,6 +17,7 @@ import pycolmap
 import torch
 
 from pixloc_ros.datasets.hloc_lists import write_poses
+from pixloc_ros.datasets.photographs import sample_photographs
 from pixloc_ros.datasets.raycast import Box, Scene
 from pixloc_ros.datasets.text import write_text
 from pixloc_ros.errors import InputError
@@ -33,29 +34,12 @@ OPTICAL = ((0.0, 0.0, 1.0), (-1.0, 0.0, 0.0), (0.0, -1.0, 0.0))
 Progress = Callable[[str, int, int], None]
 
 
-def _photographs() -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """(pictures, surface materials) as RGB uint8."""
-    try:
-        from skimage import data
-    except ImportError:
-        raise InputError(
-            "the rendered room needs photographs: pip install scikit-image, or use --pack"
-        ) from None
-
-    def rgb(name: str) -> np.ndarray:
-        image = np.asarray(getattr(data, name)())
-        return image if image.ndim == 3 else np.repeat(image[..., None], 3, 2)
-
-    pictures = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "moon", "camera")
-    return [rgb(n) for n in pictures], [rgb(n) for n in ("brick", "grass", "gravel")]
-
-
 class _Painter:
     """Paints faces: a material of low contrast, pictures of many sizes on it."""
 
     def __init__(self, random: np.random.Generator) -> None:
         self._random = random
-        self._pictures, self._materials = _photographs()
+        self._pictures, self._materials = sample_photographs()
 
     def face(self, width: float, height: float, pictures: float) -> np.ndarray:
         """An image of a face in metres; pictures: how many of them a square metre."""

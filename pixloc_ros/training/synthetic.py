@@ -32,7 +32,7 @@ GRID = 20
 class SyntheticOptions:
     """Synthetic scenes of one step.
 
-    photographs: folder of textures. scenes: a step, over all processes; views: of each scene;
+    photographs: folder of textures; empty takes the few of scikit-image. scenes: a step, over all processes; views: of each scene;
     pairs: of each scene. sizes: image width and height, one drawn for each step, multiples of
     16. kinds: of scenes. overlap: least and most share of the reference that the query sees.
     points: of each pair; gradient_share of them drawn where the image has detail.
