@@ -37,7 +37,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--repeats", type=int, default=15, metavar="N", help="(default 15)")
     parser.add_network()
     parser.add_overrides()
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     options = override(LocalizerOptions(), given.overrides)
     if bool(given.map) != bool(given.image):
         raise InputError("--map and --image go together")

@@ -8,7 +8,20 @@ from tqdm import tqdm
 
 from pixloc_ros.cli.options import Parser, network_of, require_outputs
 from pixloc_ros.errors import InputError
+from pixloc_ros.features import PyramidLevel
 from pixloc_ros.mapping import build_map, read_colmap
+
+
+def _levels(text: str, count: int) -> list[PyramidLevel]:
+    levels = []
+    for part in text.split(","):
+        size, _, number = part.partition(":")
+        if not (size.isdecimal() and number.isdecimal() and int(size) >= 32):
+            raise InputError(f"--levels {part!r}: expected SIZE:LEVEL with a size from 32")
+        if int(number) >= count:
+            raise InputError(f"--levels {part!r}: the network has levels 0 to {count - 1}")
+        levels.append(PyramidLevel(int(size), int(number)))
+    return levels
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -25,6 +38,12 @@ def run(arguments: Sequence[str]) -> int:
         metavar="N",
         help="keep points that at least N references see (default 3)",
     )
+    parser.add_argument(
+        "--levels",
+        metavar="SIZE:LEVEL,...",
+        help="steps of alignment, coarse to fine: longest image side and level of the network "
+        "(default: the network's own)",
+    )
     parser.add_network()
     given = parser.parse_args(arguments)
     require_outputs([given.output], [given.weights])
@@ -32,12 +51,14 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError(f"--min-track-length {given.min_track_length}: at least 1")
     model = read_colmap(given.colmap)
     network = network_of(given)
+    levels = _levels(given.levels, len(network.strides)) if given.levels else None
     with tqdm(total=len(model.names), unit="image", desc="building") as bar:
         summary = build_map(
             model,
             given.images,
             given.output,
             network,
+            levels,
             min_track_length=given.min_track_length,
             progress=lambda done, total: bar.update(done - bar.n),
         )

@@ -93,7 +93,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--report", metavar="FILE.json", help="status and timings of every query")
     parser.add_network()
     parser.add_overrides()
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     options = override(LocalizerOptions(), given.overrides)
     lists = [
         *(given.queries, given.pairs, given.priors, given.global_features),

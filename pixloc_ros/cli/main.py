@@ -17,6 +17,7 @@ COMMANDS = {
     "validate_map": "check a map file whole and say what is in it",
     "localize": "a list of queries against a map -> poses and a report",
     "evaluate": "poses against ground truth",
+    "basin": "how far off a prior may be",
     "demo": "the whole robot story on data that it renders itself, or on a pack of images",
     "preprocess": "scene files and photographs for training",
     "train": "a network, on synthetic scenes or on image pairs",
@@ -87,6 +88,7 @@ build_map = _script("build_map")
 validate_map = _script("validate_map")
 localize = _script("localize")
 evaluate = _script("evaluate")
+basin = _script("basin")
 demo = _script("demo")
 preprocess = _script("preprocess")
 train = _script("train")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pixloc_ros.cli.main import main
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import CheckpointError, load_network
 from pixloc_ros.training.batch import PairBatch
@@ -210,3 +211,45 @@ def test_validation_measures_alignment(fresh, source, options):
     assert "held-out pairs" in str(result)
     nothing = PairBatch(**{**vars(batch), "valid": torch.zeros_like(batch.valid)})
     assert validate(model, [nothing]).pairs == 0
+
+
+def test_the_smoke_configuration_learns(tmp_path, capsys):
+    """What CI runs of training: the command on its smallest configuration; its loss falls."""
+    config = str(ROOT / "config" / "train" / "smoke.yaml")
+    output = tmp_path / "run"
+    assert main(["train", "--config", config, "--device", "cpu", "--output", str(output)]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "held-out" in line]
+    assert len(told) == 2
+    curve = losses(output)
+    assert len(curve) == 40
+    assert sum(curve[-10:]) < sum(curve[:10])
+    assert main(["train", "--config", config, "--output", str(output)]) == 1
+    assert "give --resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "message"),
+    [
+        ("stepz: 3\n", [], "the nearest is 'steps'"),
+        ("steps: many\n", [], "steps"),
+        ("- 3\n", [], "mapping of keys"),
+        ("steps: [\n", [], "not YAML"),
+        ("source: nowhere\n", [], "known: synthetic, pairs"),
+        ("source: pairs\n", [], "a scene file each is needed"),
+        ("network: other\n", [], "unknown architecture"),
+        ("weights: none.pt\n", [], "no such weights file"),
+        ("synthetic: {photographs: nowhere}\n", [], "no photographs"),
+        ("loss: {contrast: -1}\n", [], "not negative"),
+        ("steps: 1\n", ["--resume"], "no checkpoint to resume"),
+    ],
+)
+def test_bad_configurations_are_one_clear_line(tmp_path, capsys, text, arguments, message):
+    config = tmp_path / "c.yaml"
+    config.write_text(text)
+    output = tmp_path / "out"
+    command = ["train", "--config", str(config), "--output", str(output), *arguments]
+    assert main([*command, "--device", "cpu"]) == 1
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+    assert not output.exists()
