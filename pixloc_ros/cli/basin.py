@@ -34,7 +34,9 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--label", default="", help="name of the curve")
     parser.add_argument("--json", required=True, metavar="FILE")
     parser.add_argument("--plot", metavar="FILE.png")
-    parser.add_argument("--against", action="append", default=[], metavar="FILE", help="an earlier --json")
+    parser.add_argument(
+        "--against", action="append", default=[], metavar="FILE", help="an earlier --json"
+    )
     parser.add_network()
     parser.add_overrides()
     given = parser.parse_intermixed_args(arguments)

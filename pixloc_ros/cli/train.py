@@ -42,7 +42,9 @@ def _sources(options: TrainingOptions, device: torch.device) -> tuple[PairSource
             ImagePairs(pairs, pairs.validation, options.start, seed, device),
         )
     folder = options.synthetic.photographs
-    photographs = read_photographs(folder) if folder else sum(sample_photographs(), [])
+    photographs = (
+        read_photographs(folder) if folder else [p for kind in sample_photographs() for p in kind]
+    )
     held_out = max(round(options.validation.photographs * len(photographs)), 1)
     order = np.random.default_rng(0).permutation(len(photographs))
     if held_out >= len(order):
@@ -57,7 +59,7 @@ def _sources(options: TrainingOptions, device: torch.device) -> tuple[PairSource
 
 
 def _join(device: str) -> tuple[Processes, torch.device]:
-    """This process among those that torchrun started, and its device."""
+    """Which of torchrun's processes this is, and its device."""
     chosen = select_device(device)
     if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
         return Processes(), chosen
@@ -86,7 +88,8 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError(f"{folder / LAST}: no checkpoint to resume from")
     processes, device = _join(given.device)
     try:
-        network = _network(options).to(device, memory_format=torch.channels_last)
+        network = _network(options).to(device)
+        network.to(memory_format=torch.channels_last)
         trainer = Trainer(network, *_sources(options, device), options, folder, processes)
         if given.resume:
             trainer.resume()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -115,9 +116,7 @@ def read_scene(path: str | os.PathLike[str]) -> SceneFile:
             )
         )
         offsets = entry["offsets"]
-        observed = tuple(
-            entry["observed"][a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)
-        )
+        observed = tuple(entry["observed"][a:b] for a, b in pairwise(offsets))
         scene = SceneFile(
             tuple(str(n) for n in entry["names"]),
             cameras,

@@ -95,7 +95,8 @@ def fetch_photographs(output: Path, progress: Progress = lambda _: None) -> int:
     if output.exists() and any(output.iterdir()):
         raise PhotographError(f"{output}: not empty; the photographs need a folder of their own")
     output.mkdir(parents=True, exist_ok=True)
-    packages, tiles = [], []
+    packages: list[dict[str, str]] = []
+    tiles: list[dict[str, str]] = []
     with tempfile.TemporaryDirectory(dir=output) as scratch:
         for package, folders in PACKAGES.items():
             progress(f"fetching {package}")

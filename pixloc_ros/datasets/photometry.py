@@ -81,10 +81,10 @@ def photograph(images: Tensor, random: np.random.Generator) -> Tensor:
     device = images.device
 
     def draw(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array.astype(np.float32)).to(device).reshape(b, *([-1] + [1, 1]))
+        return torch.from_numpy(array.astype(np.float32)).to(device).reshape(b, -1, 1, 1)
 
-    field = np.exp(random.normal(0, 0.22, (b, 1, 3, 4)) * random.uniform(0, 1, (b, 1, 1, 1)))
-    field = torch.from_numpy(field.astype(np.float32)).to(device)
+    coarse = np.exp(random.normal(0, 0.22, (b, 1, 3, 4)) * random.uniform(0, 1, (b, 1, 1, 1)))
+    field = torch.from_numpy(coarse.astype(np.float32)).to(device)
     images = images * F.interpolate(field, (h, w), mode="bicubic", align_corners=True)
     y = torch.linspace(-1, 1, h, device=device)[:, None]
     x = torch.linspace(-1, 1, w, device=device)

@@ -43,7 +43,7 @@ class Textures:
         return len(self._layout)
 
     def to(self, device: torch.device) -> Textures:
-        """This, with its buffer on another device."""
+        """Move the buffer to another device, and return self."""
         self._rows, self._layout = self._rows.to(device), self._layout.to(device)
         return self
 
@@ -148,9 +148,7 @@ def _slabs(boxes: Boxes, k: int, origin: Tensor, directions: Tensor) -> tuple[Te
     return torch.minimum(a, b).amax(-1), torch.maximum(a, b).amin(-1)
 
 
-def cast(
-    boxes: Boxes, origin: Tensor, directions: Tensor, visible: Tensor | None = None
-) -> Hits:
+def cast(boxes: Boxes, origin: Tensor, directions: Tensor, visible: Tensor | None = None) -> Hits:
     """The nearest surface along each ray, by the slab method of Kay and Kajiya (1986).
 
     origin: (S, V, 3); directions: (S, V, N, 3). visible: (S, V, K) bool, False for boxes that
@@ -193,7 +191,9 @@ def in_shadow(boxes: Boxes, points: Tensor, lamp: Tensor) -> Tensor:
     return shadow
 
 
-def paint(boxes: Boxes, textures: Textures, hits: Hits, directions: Tensor, focal: Tensor) -> Tensor:
+def paint(
+    boxes: Boxes, textures: Textures, hits: Hits, directions: Tensor, focal: Tensor
+) -> Tensor:
     """Unlit colours (S, V, N, 3) of hits; textures are blurred to the size of a pixel.
 
     focal: (S, V) pixels.

@@ -37,10 +37,10 @@ class _Layout:
 
     def add(
         self,
-        centre: Sequence[float],
-        size: Sequence[float],
+        centre: Sequence[float] | np.ndarray,
+        size: Sequence[float] | np.ndarray,
         yaw: float = 0.0,
-        tilt: Sequence[float] = (0.0, 0.0),
+        tilt: Sequence[float] | np.ndarray = (0.0, 0.0),
         inside: bool = False,
         look: int = -1,
         contrast: float = 1.0,
@@ -124,7 +124,7 @@ def _room(layout: _Layout, random: np.random.Generator) -> np.ndarray:
         body = random.uniform(0.06, 0.4, 3)
         x, y, z = tops[random.integers(len(tops))]
         if random.random() < 0.25:
-            x, y, z = *(random.uniform(-0.45, 0.45, 2) * size[:2]), 0.0
+            (x, y), z = random.uniform(-0.45, 0.45, 2) * size[:2], 0.0
         offset = random.uniform(-0.4, 0.4, 2)
         layout.add(
             [x + offset[0], y + offset[1], z + body[2] / 2],
@@ -324,7 +324,7 @@ def make_scene(
 ) -> dict[str, np.ndarray]:
     """The arrays of one scene, as `Surroundings` stacks them."""
     random = np.random.default_rng(list(seed))
-    kind = kinds[random.integers(len(kinds))]
+    kind = kinds[int(random.integers(len(kinds)))]
     layout = _Layout()
     size = {"room": _room, "street": _street, "yard": _yard}[kind](layout, random)
     cameras = _views(kind, size, views, random)

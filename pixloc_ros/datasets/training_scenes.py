@@ -103,7 +103,8 @@ def cmu_scene(root: Path, sfm: Path, number: int) -> SceneFile:
     cameras = _cmu_cameras(root / "CMU" / "intrinsics.txt")
     order = list(cameras)
     names, index, lists = [], [], list(references.observed)
-    poses = [*Pose.from_quaternion(references.quaternion, references.translation)]
+    posed = Pose.from_quaternion(references.quaternion, references.translation)
+    poses = [posed[k] for k in range(len(posed))]
     shares = list(references.overlap)
     for name in references.names:
         names.append(f"slice{number}/database/{Path(name).name}")

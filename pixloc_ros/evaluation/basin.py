@@ -30,7 +30,9 @@ def displaced(truth: Pose, metres: float, degrees: float, random: np.random.Gene
     """The pose (), its centre moved by exactly `metres` and turned by `degrees` about it."""
     axes = random.normal(0, 1, (2, 3))
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
-    turn = Pose.from_rotvec(torch.from_numpy(axes[0] * np.radians(degrees)), torch.zeros(3).double())
+    turn = Pose.from_rotvec(
+        torch.from_numpy(axes[0] * np.radians(degrees)), torch.zeros(3).double()
+    )
     centre = truth.inverse().translation + torch.from_numpy(axes[1] * metres)
     rotation = turn.rotation @ truth.rotation
     return Pose(rotation, -(rotation @ centre[:, None]).squeeze(-1))

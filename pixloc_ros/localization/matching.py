@@ -76,9 +76,7 @@ def match_points(
     for level in range(count):
         features = torch.cat([r.features[level] for r in loaded]).float()
         confidence = torch.cat([r.confidence[level] for r in loaded]).float()
-        merged, _ = average_observations(
-            features, confidence.clamp(min=1e-3), number, len(points)
-        )
+        merged, _ = average_observations(features, confidence.clamp(min=1e-3), number, len(points))
         described.append(F.normalize(merged, dim=-1))
     kept = seen.argsort(descending=True, stable=True)[:limit]
     known = torch.cat(described, -1)[kept].to(device)
@@ -110,9 +108,7 @@ def match_points(
     return Matches(pixmap.points[found], pixels, similarity.cpu() / count)
 
 
-def poses_of_matches(
-    matches: Matches, camera: Camera, count: int
-) -> tuple[list[Pose], list[int]]:
+def poses_of_matches(matches: Matches, camera: Camera, count: int) -> tuple[list[Pose], list[int]]:
     """Up to `count` cam_from_map poses that matches agree on, and how many do, best first.
 
     Each is what RANSAC finds among the matches that the ones before left over: where a place

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,14 +37,20 @@ class PairBatch:
     overlap: Tensor | None = None
 
     def to(self, device: torch.device) -> PairBatch:
-        values = ((f.name, getattr(self, f.name)) for f in fields(self))
-        return PairBatch(**{k: None if v is None else v.to(device) for k, v in values})
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return PairBatch(**{k: None if v is None else v.to(device) for k, v in values.items()})
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
         """Keep the memory of every tensor until the work queued on a stream is done."""
         for field in fields(self):
             value = getattr(self, field.name)
-            tensors = [value] if isinstance(value, Tensor) else [] if value is None else list(vars(value).values())
+            tensors = (
+                [value]
+                if isinstance(value, Tensor)
+                else []
+                if value is None
+                else list(vars(value).values())
+            )
             for tensor in tensors:
                 if isinstance(tensor, Tensor):
                     tensor.record_stream(stream)

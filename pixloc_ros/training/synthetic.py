@@ -32,8 +32,8 @@ GRID = 20
 class SyntheticOptions:
     """Synthetic scenes of one step.
 
-    photographs: folder of textures; empty takes the few of scikit-image. scenes: a step, over all processes; views: of each scene;
-    pairs: of each scene. sizes: image width and height, one drawn for each step, multiples of
+    photographs: folder of textures; empty takes the few of scikit-image. scenes: a step, over
+    all processes; views, pairs: of each scene. sizes: image width and height, one drawn for each step, multiples of
     16. kinds: of scenes. overlap: least and most share of the reference that the query sees.
     points: of each pair; gradient_share of them drawn where the image has detail.
     """
@@ -56,7 +56,9 @@ class SyntheticOptions:
         if not self.sizes or len(self.overlap) != 2:
             raise InputError("sizes needs an entry, overlap a least and a most share")
         if min(self.scenes, self.pairs) < 1 or self.views < 2 or self.points < 16:
-            raise InputError("scenes and pairs: at least 1; views: at least 2; points: at least 16")
+            raise InputError(
+                "scenes and pairs: at least 1; views: at least 2; points: at least 16"
+            )
 
 
 def render(
@@ -274,5 +276,3 @@ def _cameras(focal: Tensor, width: int, height: int) -> Camera:
 
 def _to(places: Surroundings, device: torch.device) -> Surroundings:
     return Surroundings(**{k: v.to(device) for k, v in vars(places).items()})
-
-

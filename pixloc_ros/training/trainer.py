@@ -6,7 +6,6 @@ import json
 import math
 import os
 import queue
-import random
 import signal
 import threading
 import time
@@ -16,7 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -39,9 +37,14 @@ MOST_BAD_STEPS = 10
 class PairSource(Protocol):
     """Where batches come from: `prepare` may run in another process, `finish` does not."""
 
-    prepare: Callable[[int, Sequence[int]], Any]
-    samples: int
-    device: torch.device
+    @property
+    def prepare(self) -> Callable[[int, Sequence[int]], Any]: ...
+
+    @property
+    def samples(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
 
     def finish(self, step: int, samples: Sequence[int], prepared: Any) -> PairBatch: ...
 
@@ -52,7 +55,7 @@ class TrainingError(InputError):
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train together. rank 0 writes."""
+    """Which of the processes that train together this one is; rank 0 writes."""
 
     rank: int = 0
     count: int = 1
@@ -60,7 +63,9 @@ class Processes:
     def share(self, samples: int) -> range:
         """The samples of a step that this process makes."""
         if samples % self.count:
-            raise InputError(f"{samples} samples a step cannot be shared by {self.count} processes")
+            raise InputError(
+                f"{samples} samples a step cannot be shared by {self.count} processes"
+            )
         each = samples // self.count
         return range(self.rank * each, (self.rank + 1) * each)
 
@@ -153,7 +158,11 @@ def parameter_groups(network: FeatureNetwork, options: TrainingOptions) -> list[
         part = name.split(".")[0] if name.split(".")[0] != "extractor" else name.split(".")[1]
         kind = "damping" if "damping" in name else ("encoder" if part == "encoder" else "rest")
         groups[kind].append(parameter)
-    factor = {"encoder": options.optimizer.encoder, "damping": options.optimizer.damping, "rest": 1}
+    factor = {
+        "encoder": options.optimizer.encoder,
+        "damping": options.optimizer.damping,
+        "rest": 1,
+    }
     decay = options.optimizer.weight_decay
     return [
         {"params": members, "factor": factor[k], "weight_decay": 0.0 if k == "damping" else decay}
@@ -181,9 +190,6 @@ class Trainer:
         self.say = say if self.processes.rank == 0 else (lambda _: None)
         self.samples = self.processes.share(source.samples)
         self.model = AlignmentModel(network, options.loss)
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.track_running_stats = True
         self._parallel: nn.Module = self.model
         if self.processes.count > 1:
             self._parallel = DistributedDataParallel(self.model, broadcast_buffers=False)
@@ -223,9 +229,6 @@ class Trainer:
         checkpoint is kept.
         """
         options = self.options
-        torch.manual_seed(options.seed)
-        np.random.seed(options.seed)
-        random.seed(options.seed)
         main = self.processes.rank == 0
         with self._logs() as (log, board), self._stoppable():
             begun, since = time.monotonic(), self.step
@@ -268,8 +271,8 @@ class Trainer:
         outcome.total.backward()
         parameters = [p for p in self.network.parameters() if p.grad is not None]
         norm = nn.utils.clip_grad_norm_(parameters, self.options.optimizer.clip)
-        loss, terms, norm = self._agree(outcome.total.detach(), outcome.terms, norm)
-        if math.isfinite(loss) and math.isfinite(norm):
+        loss, terms, steep = self._agree(outcome.total.detach(), outcome.terms, norm)
+        if math.isfinite(loss) and math.isfinite(steep):
             share = learning_rate(self.step, self.options) * self.options.optimizer.rate
             for group in self.optimizer.param_groups:
                 group["lr"] = share * group["factor"]
@@ -277,7 +280,7 @@ class Trainer:
             self._bad = 0
         else:
             self._bad += 1
-            self.say(f"step {self.step + 1}: loss {loss}, gradient {norm}: step left out")
+            self.say(f"step {self.step + 1}: loss {loss}, gradient {steep}: step left out")
             if self._bad >= MOST_BAD_STEPS:
                 raise TrainingError(
                     f"no finite loss for {self._bad} steps, stopped at step {self.step + 1}; "

@@ -53,7 +53,9 @@ def scene(count: int, noise: int = 0) -> tuple[Matches, Camera, Pose]:
     generator = torch.Generator().manual_seed(1)
     camera = Camera.from_colmap("OPENCV", 640, 480, [500, 500, 320, 240, -0.2, 0.05, 0, 0])
     points = torch.rand(count, 3, generator=generator).double() * 2 + torch.tensor([-1, -1, 3.0])
-    pose = Pose.from_rotvec(torch.tensor([0.05, -0.1, 0.02]).double(), torch.full((3,), 0.1).double())
+    pose = Pose.from_rotvec(
+        torch.tensor([0.05, -0.1, 0.02]).double(), torch.full((3,), 0.1).double()
+    )
     pixels, _ = camera.project(pose.transform(points))
     pixels[:noise] = torch.rand(noise, 2, generator=generator).double() * 400
     return Matches(points, pixels, torch.ones(count)), camera, pose
@@ -78,7 +80,9 @@ def test_both_of_two_places_that_look_alike_are_found():
     apart = torch.tensor([10.0, 0.0, 0.0]).double()
     points = matches.points.clone()
     points[::2] += apart
-    poses, inliers = poses_of_matches(Matches(points, matches.pixels, matches.similarity), camera, 2)
+    poses, inliers = poses_of_matches(
+        Matches(points, matches.pixels, matches.similarity), camera, 2
+    )
     assert inliers == [40, 40]
     centres = torch.stack([p.inverse().translation for p in poses])
     expected = truth.inverse().translation

@@ -1,4 +1,4 @@
-"""Training on real images: scene files, the public data sets' layouts, and what is wrong with them."""
+"""Training on real images: scene files, the public data sets' layouts, and their faults."""
 
 from __future__ import annotations
 

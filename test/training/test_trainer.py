@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -144,7 +145,7 @@ def test_the_schedule_warms_up_and_ends_at_zero():
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(1.0, abs=0.03)
     assert rates[100] == pytest.approx(0.0, abs=1e-9)
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[10:]))
 
 
 def test_processes_share_samples_evenly():
@@ -172,7 +173,13 @@ def test_two_processes_train_as_one(tmp_path):
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     train = ["-m", "pixloc_ros", "train", "--config", str(config), "--device", "cpu", "--output"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+    ]
     for name, start in (("one", [sys.executable]), ("two", torchrun)):
         command = [*start, *train, str(tmp_path / name)]
         done = subprocess.run(
