@@ -89,7 +89,7 @@ def run(arguments: Sequence[str]) -> int:
     processes, device = _join(given.device)
     try:
         network = _network(options).to(device)
-        network.to(memory_format=torch.channels_last)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         trainer = Trainer(network, *_sources(options, device), options, folder, processes)
         if given.resume:
             trainer.resume()

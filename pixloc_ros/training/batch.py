@@ -37,8 +37,10 @@ class PairBatch:
     overlap: Tensor | None = None
 
     def to(self, device: torch.device) -> PairBatch:
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return PairBatch(**{k: None if v is None else v.to(device) for k, v in values.items()})
+        moved: dict[str, Any] = {
+            name: None if value is None else value.to(device) for name, value in vars(self).items()
+        }
+        return PairBatch(**moved)
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
         """Keep the memory of every tensor until the work queued on a stream is done."""

@@ -58,7 +58,8 @@ class TrainingOptions:
 
     network: architecture. weights: checkpoint to start from, `default` for the shipped one;
     empty starts from the encoder trained on ImageNet. steps: of the optimizer. source:
-    `synthetic` scenes or image `pairs`. workers: processes that prepare batches ahead, 0 for none. log_every, save_every: steps.
+    `synthetic` scenes or image `pairs`. workers: processes that prepare batches ahead, 0 for
+    none. log_every, save_every: steps.
     """
 
     network: str = "compact"

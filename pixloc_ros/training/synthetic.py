@@ -33,9 +33,10 @@ class SyntheticOptions:
     """Synthetic scenes of one step.
 
     photographs: folder of textures; empty takes the few of scikit-image. scenes: a step, over
-    all processes; views, pairs: of each scene. sizes: image width and height, one drawn for each step, multiples of
-    16. kinds: of scenes. overlap: least and most share of the reference that the query sees.
-    points: of each pair; gradient_share of them drawn where the image has detail.
+    all processes; views, pairs: of each scene. sizes: image width and height, one drawn for
+    each step, multiples of 16. kinds: of scenes. overlap: least and most share of the reference
+    that the query sees. points: of each pair; gradient_share of them drawn where the image has
+    detail.
     """
 
     photographs: str = ""
