@@ -161,7 +161,7 @@ class Localizer:
                 chosen = self.covisibility.visible_from(expected, camera, self.options.references)
             if not chosen:
                 raise _Refusal(Status.NO_REFERENCE, "no reference sees what the prior pose sees")
-            starts, first_level = expected[None], 0
+            starts = expected[None]
         else:
             with watch("references"):
                 retrieved = self._retrieve(pyramid.descriptor.cpu(), references)
@@ -169,10 +169,8 @@ class Localizer:
                 starts = self._match(pyramid, camera, retrieved)
             with watch("references"):
                 chosen = self._covering(starts[0], camera, retrieved)
-            # matches are as good as the cells they were found in: coarser ones add nothing
-            first_level = max(len(self._levels) - 2, 0)
         with watch("align"):
-            solution = self._refine(query, starts, chosen, first_level)
+            solution = self._refine(query, starts, chosen, prior is not None)
         with watch("gate"):
             return self._judge(solution, prior is not None)
 
@@ -221,14 +219,24 @@ class Localizer:
         return Pose.stack(poses)
 
     def _refine(
-        self, query: QueryLevels, starts: Pose, references: Sequence[int], first_level: int
+        self, query: QueryLevels, starts: Pose, references: Sequence[int], from_prior: bool
     ) -> _Solution:
+        """Align starts (B,) with references together.
+
+        Matches are as good as the cells they were found in: their poses start there. A prior
+        may be far off and goes through the coarser levels first; those can also lead a good one
+        astray, so it stays in the race as it came.
+        """
         together = gather(self.map, [references], self.options.points, self.network.device)
-        levels = range(first_level, len(self._levels))
-        problems = [together.problem(query, level, self._kernel) for level in levels]
-        result = align(
-            problems, together.to_local(starts), self._damping[first_level:], self.options.lm
-        )
+        problems = [
+            together.problem(query, level, self._kernel) for level in range(len(self._levels))
+        ]
+        fine = max(len(problems) - 2, 0)
+        poses, lm = together.to_local(starts), self.options.lm
+        if from_prior and fine:
+            coarse = align(problems[:fine], poses, self._damping[:fine], lm)
+            poses = Pose.cat([poses, coarse.pose])
+        result = align(problems[fine:], poses, self._damping[fine:], lm)
         return _Solution(result, together, tuple(references))
 
     def _judge(self, solution: _Solution, from_prior: bool) -> LocalizationResult:
