@@ -123,7 +123,7 @@ class CompactNetwork(FeatureNetwork):
     # the stages this adds up to (stride - 1) / 2 input pixels
     offsets = (0.5, 1.5, 7.5)
     channels = (32, 64, 128)
-    default_pyramid = ((256, 2), (256, 1), (640, 1), (640, 0))
+    default_pyramid = ((320, 2), (640, 2), (640, 1), (640, 0))
     area_resize = True
 
     def __init__(self) -> None:

@@ -225,17 +225,18 @@ class Localizer:
 
         Matches are as good as the cells they were found in: their poses start there. A prior
         may be far off and goes through the coarser levels first; those can also lead a good one
-        astray, so it stays in the race as it came.
+        astray, so it enters the race anew at each level.
         """
         together = gather(self.map, [references], self.options.points, self.network.device)
         problems = [
             together.problem(query, level, self._kernel) for level in range(len(self._levels))
         ]
         fine = max(len(problems) - 2, 0)
-        poses, lm = together.to_local(starts), self.options.lm
-        if from_prior and fine:
-            coarse = align(problems[:fine], poses, self._damping[:fine], lm)
-            poses = Pose.cat([poses, coarse.pose])
+        begin, lm = together.to_local(starts), self.options.lm
+        poses = begin
+        for level in range(fine if from_prior else 0):
+            moved = align([problems[level]], poses, self._damping[level : level + 1], lm).pose
+            poses = Pose.cat([begin, moved])
         result = align(problems[fine:], poses, self._damping[fine:], lm)
         return _Solution(result, together, tuple(references))
 
