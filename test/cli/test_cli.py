@@ -17,9 +17,11 @@ import torch
 from pixloc_ros.cli.main import COMMANDS, main
 from pixloc_ros.datasets import read_poses, write_text
 from pixloc_ros.errors import InputError
+from pixloc_ros.evaluation import PoseErrors
 from pixloc_ros.features.checkpoint import save_network
 from pixloc_ros.features.compact import CompactNetwork
 from pixloc_ros.localization import LocalizerOptions
+from pixloc_ros.mapping import PixMap
 from pixloc_ros.options import override, select_device
 
 
@@ -315,3 +317,38 @@ def test_bench_refuses_a_foreign_image(room, tmp_path, capsys):
 def test_demo_refuses_a_folder_that_is_no_pack(tmp_path, capsys):
     fails(capsys, ["demo", "--pack", tmp_path / "no", "--output", tmp_path], "no such folder")
     fails(capsys, ["demo", "--pack", tmp_path, "--output", tmp_path / "o"], "no such file")
+
+
+def test_localize_carries_answers_on_by_odometry(room, tmp_path, capsys):
+    """Only the first query is searched for; the others start where odometry says."""
+    root, output, report = room.root, tmp_path / "p.txt", tmp_path / "r.json"
+    base = ["localize", "--map", room.map_file, "--images", root / "images", "--output", output]
+    base += ["--queries", root / "queries_with_intrinsics.txt", "--report", report]
+    odometry = ["--odometry", root / "odometry_sim.txt"]
+    timed = [*odometry, "--timestamps", root / "timestamps.txt"]
+    assert main([str(a) for a in [*base, *timed]]) == 0
+    told = json.loads(report.read_text())
+    assert [entry["from_prior"] for entry in told.values()] == [False] + [True] * 9
+    truth, found = read_poses(root / "gt_poses.txt"), read_poses(output)
+    assert PoseErrors.of(truth, found).metres.max() < 0.03
+    fails(capsys, [*base, *odometry], "go together")
+    (tmp_path / "t.txt").write_text("query/0000.jpg 1.0\n")
+    fails(capsys, [*base, *odometry, "--timestamps", tmp_path / "t.txt"], "no stamp for")
+
+
+@pytest.mark.parametrize("levels", ["640", "640:x", "8:1", "640:3", "640:0,"])
+def test_build_map_refuses_levels_that_are_none(room, tmp_path, capsys, levels):
+    root = room.root
+    build = ["build_map", "--colmap", root / "sparse", "--images", root / "images"]
+    fails(capsys, [*build, "--output", tmp_path / "m.pixmap.h5", "--levels", levels], "--levels")
+
+
+def test_build_map_takes_the_levels_it_is_given(room, tmp_path, capsys):
+    root, map_file = room.root, tmp_path / "m.pixmap.h5"
+    build = ["build_map", "--colmap", root / "sparse", "--images", root / "images"]
+    assert main([str(a) for a in [*build, "--output", map_file, "--levels", "320:1,320:0"]]) == 0
+    with PixMap(map_file) as pixmap:
+        assert [(v.image_size, v.network_level) for v in pixmap.header.levels] == [
+            (320, 1),
+            (320, 0),
+        ]

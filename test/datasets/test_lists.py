@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pixloc_ros.datasets import ListError, read_pairs, read_poses, read_queries, write_poses
-from pixloc_ros.datasets.sequence import read_sequence, read_trajectory
+from pixloc_ros.datasets.sequence import pose_at, read_sequence, read_trajectory
 from pixloc_ros.datasets.text import write_text
 from pixloc_ros.geometry import Pose
 
@@ -100,3 +100,19 @@ def test_sequence_needs_every_stamp(tmp_path):
     (tmp_path / "timestamps.txt").write_text("b.jpg 3.0\n")
     with pytest.raises(ListError, match=r"no stamp for a\.jpg"):
         read_sequence(tmp_path)
+
+
+def test_a_trajectory_is_interpolated_within_what_it_covers():
+    turn = torch.tensor([0.0, 0.0, 0.4], dtype=torch.float64)
+    ends = {
+        1.0: Pose.from_rotvec(0 * turn, torch.zeros(3).double()),
+        2.0: Pose.from_rotvec(turn, torch.ones(3).double()),
+    }
+    middle = pose_at(ends, 1.25)
+    assert torch.allclose(middle.translation, torch.full((3,), 0.25).double())
+    expected = Pose.from_rotvec(turn / 4, torch.zeros(3).double()).rotation
+    assert torch.allclose(middle.rotation, expected)
+    assert pose_at(ends, 2.0) is ends[2.0]
+    assert pose_at(ends, 0.5) is None
+    assert pose_at(ends, 2.5) is None
+    assert pose_at({}, 1.0) is None
