@@ -45,10 +45,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _spin() -> None:
     with ExitStack() as stack:
+        # first: rclpy complains when Ctrl-C comes while an executor is being made
+        executor = SingleThreadedExecutor()
         node = LocalizationNode()
         stack.callback(node.destroy_node)
         stack.callback(node.close)
-        executor = SingleThreadedExecutor()
         stack.callback(executor.shutdown)
         executor.add_node(node)
         executor.spin()
