@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import pixloc_ros.localization.localizer as localizer_module
 from pixloc_ros.datasets.rendered_room import base_pose, make_room, mount
 from pixloc_ros.features import read_image
 from pixloc_ros.features.compact import CompactNetwork
@@ -202,3 +203,20 @@ def test_options_reach_the_search(localizer, frame):
     image, frame = frame
     one = Localizer(localizer.map, localizer.network, LocalizerOptions(references=1))
     assert len(one.localize(image, frame.camera).references) == 1
+
+
+def test_a_good_prior_survives_coarse_levels_that_lead_astray(localizer, frame, monkeypatch):
+    image, frame = frame
+    align = localizer_module.align
+
+    def astray(problems, *arguments):
+        result = align(problems, *arguments)
+        if len(problems) > 1:  # the fine levels, together
+            return result
+        moved = Pose(result.pose.rotation, result.pose.translation + 1.0)
+        return replace(result, pose=moved)
+
+    monkeypatch.setattr(localizer_module, "align", astray)
+    result = localizer.localize(image, frame.camera, Prior(frame.truth))
+    assert result.ok, result.reason
+    assert error(result, frame) < (0.03, 0.3)
