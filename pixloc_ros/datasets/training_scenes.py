@@ -105,7 +105,7 @@ def cmu_scene(root: Path, sfm: Path, number: int) -> SceneFile:
     names, index, lists = [], [], list(references.observed)
     posed = Pose.from_quaternion(references.quaternion, references.translation)
     poses = [posed[k] for k in range(len(posed))]
-    shares = list(references.overlap)
+    shares: list[np.ndarray] = []
     for name in references.names:
         names.append(f"slice{number}/database/{Path(name).name}")
         index.append(_camera_of(name, order, model))
@@ -130,7 +130,7 @@ def cmu_scene(root: Path, sfm: Path, number: int) -> SceneFile:
         raise InputError(f"{folder}: no query image within {MAX_TO_REFERENCE:g} m of a reference")
     overlap = np.zeros((total, total), np.float32)
     overlap[:count, :count] = references.overlap
-    overlap[:count, count:] = np.stack(shares[count:], 1)
+    overlap[:count, count:] = np.stack(shares, 1)
     everywhere = np.stack([p.inverse().translation.numpy() for p in poses])
     baseline = np.linalg.norm(everywhere[:, None] - everywhere, axis=-1)
     overlap[baseline > MAX_BASELINE] = 0

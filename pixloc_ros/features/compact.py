@@ -110,7 +110,7 @@ class _Encoder(nn.Module):
 
 
 class CompactNetwork(FeatureNetwork):
-    """1.02 M parameters; feature levels at strides 2, 4 and 16.
+    """1.07 M parameters; feature levels at strides 2, 4 and 16.
 
     Images are padded on the right and bottom to a multiple of 16, so that the padding of
     every strided convolution, and with it the offset of every level, does not depend on

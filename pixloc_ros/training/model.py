@@ -60,6 +60,7 @@ class StepOutcome:
     """total: the loss. terms: its parts, (). poses: (P,) query_from_reference after each level.
 
     matched: (P,) share of points whose position in the query has the most similar feature.
+    descriptors: (M, D) of the images.
     """
 
     total: Tensor
