@@ -18,9 +18,10 @@ from pixloc_ros.features import FeatureNetwork, new_network, save_network
 from pixloc_ros.features.checkpoint import load_network, open_network
 from pixloc_ros.options import load_options, select_device
 from pixloc_ros.training.image_pairs import ImagePairs
+from pixloc_ros.training.loading import PairSource
 from pixloc_ros.training.options import TrainingOptions
 from pixloc_ros.training.synthetic import SyntheticPairs
-from pixloc_ros.training.trainer import BEST, LAST, PairSource, Processes, Trainer
+from pixloc_ros.training.trainer import BEST, LAST, Processes, Trainer
 
 
 def _network(options: TrainingOptions) -> FeatureNetwork:

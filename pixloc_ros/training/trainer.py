@@ -5,25 +5,23 @@ from __future__ import annotations
 import json
 import math
 import os
-import queue
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Dataset
 
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import FeatureNetwork
 from pixloc_ros.features.checkpoint import CheckpointError, read_checkpoint
 from pixloc_ros.training.batch import PairBatch
+from pixloc_ros.training.loading import PairSource, batches
 from pixloc_ros.training.model import AlignmentModel
 from pixloc_ros.training.options import TrainingOptions
 from pixloc_ros.training.pictures import alignment_picture
@@ -32,21 +30,6 @@ from pixloc_ros.training.validation import ValidationResult, validate
 LAST, BEST, LOG = "last.pt", "best.pt", "log.jsonl"
 MOST_BAD_STEPS = 10
 """Steps in a row without a finite loss or gradient after which training gives up."""
-
-
-class PairSource(Protocol):
-    """Where batches come from: `prepare` may run in another process, `finish` does not."""
-
-    @property
-    def prepare(self) -> Callable[[int, Sequence[int]], Any]: ...
-
-    @property
-    def samples(self) -> int: ...
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def finish(self, step: int, samples: Sequence[int], prepared: Any) -> PairBatch: ...
 
 
 class TrainingError(InputError):
@@ -68,81 +51,6 @@ class Processes:
             )
         each = samples // self.count
         return range(self.rank * each, (self.rank + 1) * each)
-
-
-class _Steps(Dataset):
-    def __init__(self, source: PairSource, samples: Sequence[int], steps: range) -> None:
-        # the source itself stays in this process, only what prepares travels to the workers
-        self.prepare, self.samples, self.steps = source.prepare, samples, steps
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __getitem__(self, index: int) -> Any:
-        if index >= len(self.steps):
-            raise IndexError(index)
-        torch.set_num_threads(1)
-        return self.prepare(self.steps[index], self.samples)
-
-
-def _prepared(
-    source: PairSource, samples: Sequence[int], steps: range, workers: int
-) -> Iterator[tuple[int, Any]]:
-    if not workers:
-        for step in steps:
-            yield step, source.prepare(step, samples)
-        return
-    loader = DataLoader(
-        _Steps(source, samples, steps),
-        batch_size=None,
-        num_workers=workers,
-        multiprocessing_context="spawn",
-    )
-    yield from zip(steps, loader, strict=True)
-
-
-def batches(
-    source: PairSource, samples: Sequence[int], steps: range, workers: int = 0
-) -> Iterator[PairBatch]:
-    """The batches of steps, prepared ahead by worker processes if there are any."""
-    made = (source.finish(n, samples, p) for n, p in _prepared(source, samples, steps, workers))
-    return made if source.device.type == "cpu" else _ahead(made, source.device)
-
-
-def _ahead(made: Iterator[PairBatch], device: torch.device) -> Iterator[PairBatch]:
-    """Batches made by a thread on a stream of its own, while the GPU works on the last one."""
-    waiting: queue.Queue[Any] = queue.Queue(maxsize=1)
-    ended = threading.Event()
-    side = torch.cuda.Stream(device)
-
-    def put(item: Any) -> None:
-        while not ended.is_set():
-            with suppress(queue.Full):
-                return waiting.put(item, timeout=0.5)
-
-    def work() -> None:
-        try:
-            with torch.cuda.stream(side):
-                for batch in made:
-                    put((batch, side.record_event()))
-            put(None)
-        except BaseException as error:
-            put(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while (item := waiting.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            batch, event = item
-            current = torch.cuda.current_stream(device)
-            current.wait_event(event)
-            batch.record_stream(current)
-            yield batch
-    finally:
-        ended.set()
-        thread.join()
 
 
 def learning_rate(step: int, options: TrainingOptions) -> float:

@@ -18,6 +18,7 @@ from pixloc_ros.cli.main import main
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import CheckpointError, load_network
 from pixloc_ros.training.batch import PairBatch
+from pixloc_ros.training.loading import batches
 from pixloc_ros.training.model import AlignmentModel, LossOptions
 from pixloc_ros.training.options import OptimizerOptions, TrainingOptions
 from pixloc_ros.training.trainer import (
@@ -27,7 +28,6 @@ from pixloc_ros.training.trainer import (
     Processes,
     Trainer,
     TrainingError,
-    batches,
     learning_rate,
 )
 from pixloc_ros.training.validation import validate
