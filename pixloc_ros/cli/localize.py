@@ -37,6 +37,7 @@ def as_json(result: LocalizationResult) -> dict[str, Any]:
         entry |= {
             "points": statistics.points,
             "visible": round(statistics.visible, 4),
+            "matches": statistics.matches,
             "inliers": round(statistics.inliers, 4),
             "cost": statistics.cost,
         }
@@ -118,7 +119,7 @@ def run(arguments: Sequence[str]) -> int:
         localizer = Localizer(pixmap, network_of(given), options)
         if given.global_features:
             pairs = rank_by_global_features(
-                given.global_features, pixmap.model.names, list(queries), options.retrieved
+                given.global_features, pixmap.model.names, list(queries), options.references
             )
         if pairs is not None and not any(
             known in pixmap.model.names for listed in pairs.values() for known in listed
@@ -138,8 +139,6 @@ def run(arguments: Sequence[str]) -> int:
                 prior = carried.prior(odom_from_cam)
             results[name] = localizer.localize(image, camera, prior, references)
             if odom_from_cam is not None:
-                if prior is not None and not results[name].ok:
-                    results[name] = localizer.localize(image, camera, None, references)
                 carried.update(results[name], odom_from_cam)
 
     believed = {name: result.cam_from_map for name, result in results.items() if result.ok}

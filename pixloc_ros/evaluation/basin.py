@@ -57,7 +57,7 @@ def basin(
         for row, (degrees, metres) in zip(rows, starts, strict=True):
             random = np.random.default_rng([number, round(100 * degrees)])
             start = displaced(truth, metres * unit, degrees, random)
-            result = localizer.localize(image, camera, Prior(start))
+            result = localizer.localize(image, camera, Prior(start), search=False)
             away, angle = result.cam_from_map.distance(truth)
             found = (
                 result.status in (Status.SUCCESS, Status.REJECTED)

@@ -19,24 +19,25 @@ class GateOptions:
 
     min_points: visible points. min_visible: share of the compared points inside the image.
     min_fit: inlier share on a scale where 0 is chance and 1 is what two references of the map
-    reach with each other. matched_fit: the same for a pose that matches agreed on, which is
-    evidence of its own; a prior is none. max_condition: condition number of the scaled Hessian.
-    ambiguity: another hypothesis whose cost is within this factor but whose pose is elsewhere
-    makes the answer ambiguous.
+    reach with each other. matched_fit: the same for a pose that at least `matches` matches
+    agree on, which is evidence of its own. max_condition: condition number of the scaled
+    Hessian. ambiguity: share of the inliers with which another hypothesis, elsewhere, makes the
+    answer ambiguous.
     """
 
     min_points: int = 30
     min_visible: float = 0.2
     min_fit: float = 0.4
-    matched_fit: float = 0.2
+    matched_fit: float = 0.1
+    matches: int = 40
     max_condition: float = 1e4
-    ambiguity: float = 1.05
+    ambiguity: float = 0.9
 
     def __post_init__(self) -> None:
         require_range(self, 6, 100_000, "min_points")
-        require_range(self, 0, 1, "min_visible", "min_fit", "matched_fit")
+        require_range(self, 0, 1, "min_visible", "min_fit", "matched_fit", "ambiguity")
         require_range(self, 1, 1e12, "max_condition")
-        require_range(self, 1, 10, "ambiguity")
+        require_range(self, 6, 100_000, "matches")
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,8 @@ def gate(
     model: InlierModel,
     covariance: Tensor,
     options: GateOptions,
-    matched: bool,
 ) -> str:
-    """The reason to refuse a pose, or an empty string. matched: its start came from matches."""
+    """The reason to refuse a pose, or an empty string."""
     visible = round(statistics.points * statistics.visible)
     if visible < options.min_points:
         return f"only {visible} points visible, {options.min_points} are needed"
@@ -85,6 +85,7 @@ def gate(
         needed = f"{options.min_visible:.0%} are needed"
         return f"only {statistics.visible:.0%} of the points visible, {needed}"
     fit = model.fit(statistics.inliers)
+    matched = statistics.matches >= options.matches
     least = options.matched_fit if matched else options.min_fit
     if fit < least:
         return (

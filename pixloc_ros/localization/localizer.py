@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
 from pixloc_ros.alignment import (
+    LinearSystem,
     LMOptions,
     LMResult,
     align,
@@ -28,7 +29,7 @@ from pixloc_ros.features import (
 )
 from pixloc_ros.geometry import Camera, Pose, RobustKernel
 from pixloc_ros.localization.gating import GateOptions, InlierModel, gate
-from pixloc_ros.localization.matching import MIN_INLIERS, match_points, poses_of_matches
+from pixloc_ros.localization.matching import MIN_INLIERS, Matches, match_points, poses_of_matches
 from pixloc_ros.localization.observations import Observations, QueryLevels, gather
 from pixloc_ros.localization.result import InlierStatistics, LocalizationResult, Prior, Status
 from pixloc_ros.mapping import PixMap
@@ -39,14 +40,13 @@ from pixloc_ros.retrieval import Covisibility, DescriptorIndex
 class LocalizerOptions:
     """How a query is localized. Angles in degrees, sizes in points.
 
-    references: aligned with at the end. retrieved: whose points are matched without a prior.
-    match_points: most points that are matched. starts: poses of matches that are aligned.
-    points: observations used for alignment. kernel_alpha, kernel_scale: see
+    references: whose points are matched or aligned with. match_points: most points that are
+    matched. starts: poses of matches that are aligned. points: observations used for alignment.
+    kernel_alpha, kernel_scale: see
     `geometry.RobustKernel`.
     """
 
-    references: int = 5
-    retrieved: int = 10
+    references: int = 10
     match_points: int = 4000
     starts: int = 2
     points: int = 1200
@@ -56,7 +56,7 @@ class LocalizerOptions:
     gate: GateOptions = field(default_factory=GateOptions)
 
     def __post_init__(self) -> None:
-        require_range(self, 1, 1000, "references", "retrieved", "starts")
+        require_range(self, 1, 1000, "references", "starts")
         require_range(self, 10, 100_000, "match_points", "points")
         require_range(self, -1000, 2, "kernel_alpha")
         require_range(self, 1e-6, 1e6, "kernel_scale")
@@ -82,10 +82,22 @@ class _Stopwatch:
 
 
 @dataclass(frozen=True)
+class _Query:
+    """One image: what the network made of it, and its camera (float64)."""
+
+    pyramid: ImagePyramid
+    levels: QueryLevels
+    camera: Camera
+
+
+@dataclass(frozen=True)
 class _Solution:
+    """Aligned hypotheses; `matches` are those that the starts came from, None for a prior's."""
+
     result: LMResult
     observations: Observations
     references: tuple[int, ...]
+    matches: Matches | None
 
 
 class Localizer:
@@ -124,20 +136,22 @@ class Localizer:
         camera: Camera,
         prior: Prior | None = None,
         references: Sequence[str] | None = None,
+        search: bool = True,
     ) -> LocalizationResult:
         """Estimate cam_from_map of an image.
 
         image: (H, W) or (H, W, 3) RGB uint8. camera: its intrinsics, batch shape ().
-        prior: start there instead of matching with retrieved references.
+        prior: start there; where that is refused, match with what it sees and what is retrieved.
         references: use these, best first, instead of the map's own retrieval.
+        search: whether to match where the prior is refused.
         Never raises for what a query holds: the answer says why it failed.
         """
         watch = _Stopwatch()
         begun = time.perf_counter()
         try:
-            answer = self._localize(watch, image, camera, prior, references)
+            answer = self._localize(watch, image, camera, prior, references, search)
         except _Refusal as refusal:
-            answer = LocalizationResult(refusal.status, str(refusal), from_prior=prior is not None)
+            answer = LocalizationResult(refusal.status, str(refusal))
         watch.ms["total"] = 1e3 * (time.perf_counter() - begun)
         answer.timings_ms.update(watch.ms)
         return answer
@@ -149,30 +163,68 @@ class Localizer:
         camera: Camera,
         prior: Prior | None,
         references: Sequence[str] | None,
+        search: bool,
     ) -> LocalizationResult:
         self._check(image, camera, prior)
         camera = camera.to(torch.float64)
         with watch("network"):
             pyramid = extract_pyramid(self.network, image, self._levels)
-            query = QueryLevels.of(pyramid, camera)
-        if prior is not None:
-            expected = prior.cam_from_map.to(torch.float64)
-            with watch("references"):
-                chosen = self.covisibility.visible_from(expected, camera, self.options.references)
-            if not chosen:
+            query = _Query(pyramid, QueryLevels.of(pyramid, camera), camera)
+        if prior is None:
+            return self._search(watch, query, references, [])
+        expected = prior.cam_from_map.to(torch.float64)
+        with watch("references"):
+            seen = self.covisibility.visible_from(expected, camera, self.options.references)
+        try:
+            if not seen:
                 raise _Refusal(Status.NO_REFERENCE, "no reference sees what the prior pose sees")
-            starts = expected[None]
-        else:
-            with watch("references"):
-                retrieved = self._retrieve(pyramid.descriptor.cpu(), references)
-            with watch("match"):
-                starts = self._match(pyramid, camera, retrieved)
-            with watch("references"):
-                chosen = self._covering(starts[0], camera, retrieved)
+            answer = self._settle(watch, query, expected[None], seen, None)
+            if answer.ok or not search:
+                return answer
+            reason = answer.reason
+        except _Refusal as refusal:
+            if not search:
+                raise
+            reason = str(refusal)
+        try:
+            answer = self._search(watch, query, references, seen)
+        except _Refusal as refusal:
+            raise _Refusal(refusal.status, f"{refusal}; from the prior: {reason}") from None
+        if answer.ok:
+            return answer
+        return replace(answer, reason=f"{answer.reason}; from the prior: {reason}")
+
+    def _search(
+        self,
+        watch: _Stopwatch,
+        query: _Query,
+        references: Sequence[str] | None,
+        expected: Sequence[int],
+    ) -> LocalizationResult:
+        """From matches with retrieved references, and with those `expected` to be around."""
+        with watch("references"):
+            count = self.options.references
+            retrieved = self._retrieve(query.pyramid.descriptor.cpu(), references)
+            joined = [*expected[: (count + 1) // 2], *retrieved]
+            candidates = list(dict.fromkeys(joined))[:count]
+        with watch("match"):
+            matches, starts = self._match(query, candidates)
+        with watch("references"):
+            chosen = self._covering(starts[0], query.camera, candidates)
+        return self._settle(watch, query, starts, chosen, matches)
+
+    def _settle(
+        self,
+        watch: _Stopwatch,
+        query: _Query,
+        starts: Pose,
+        references: Sequence[int],
+        matches: Matches | None,
+    ) -> LocalizationResult:
         with watch("align"):
-            solution = self._refine(query, starts, chosen, prior is not None)
+            solution = self._refine(query, starts, references, matches)
         with watch("gate"):
-            return self._judge(solution, prior is not None)
+            return self._judge(solution, query.camera)
 
     def _covering(self, pose: Pose, camera: Camera, retrieved: Sequence[int]) -> list[int]:
         """References that cover the view of a pose, or the largest covisible group retrieved."""
@@ -200,26 +252,26 @@ class Localizer:
 
     def _retrieve(self, descriptor: torch.Tensor, names: Sequence[str] | None) -> list[int]:
         if names is None:
-            return self.index.search(descriptor, self.options.retrieved)[0]
+            return self.index.search(descriptor, self.options.references)[0]
         known = [self._number[n] for n in names if n in self._number]
         if not known:
             raise _Refusal(Status.NO_REFERENCE, "none of the given references is in the map")
-        return known[: self.options.retrieved]
+        return known[: self.options.references]
 
-    def _match(self, pyramid: ImagePyramid, camera: Camera, retrieved: Sequence[int]) -> Pose:
-        """Poses that matches with the retrieved references agree on, best first: (starts,)."""
-        matches = match_points(self.map, retrieved, pyramid, self.options.match_points)
-        poses, _ = poses_of_matches(matches, camera, self.options.starts)
+    def _match(self, query: _Query, references: Sequence[int]) -> tuple[Matches, Pose]:
+        """Matches with references, and the poses they agree on, best first: (starts,)."""
+        matches = match_points(self.map, references, query.pyramid, self.options.match_points)
+        poses, _ = poses_of_matches(matches, query.camera, self.options.starts)
         if not poses:
             raise _Refusal(
                 Status.FAILED,
                 f"no pose that {MIN_INLIERS} of {len(matches.points)} matches with the retrieved "
                 "references agree on",
             )
-        return Pose.stack(poses)
+        return matches, Pose.stack(poses)
 
     def _refine(
-        self, query: QueryLevels, starts: Pose, references: Sequence[int], from_prior: bool
+        self, query: _Query, starts: Pose, references: Sequence[int], matches: Matches | None
     ) -> _Solution:
         """Align starts (B,) with references together.
 
@@ -227,56 +279,59 @@ class Localizer:
         may be far off and goes through the coarser levels first; those can also lead a good one
         astray, so it enters the race anew at each level.
         """
-        together = gather(self.map, [references], self.options.points, self.network.device)
+        observations = gather(
+            self.map, references, starts, query.camera, self.options.points, self.network.device
+        )
         problems = [
-            together.problem(query, level, self._kernel) for level in range(len(self._levels))
+            observations.problem(query.levels, level, self._kernel)
+            for level in range(len(self._levels))
         ]
         fine = max(len(problems) - 2, 0)
-        begin, lm = together.to_local(starts), self.options.lm
+        begin, lm = observations.to_local(starts), self.options.lm
         poses = begin
-        for level in range(fine if from_prior else 0):
+        for level in range(fine if matches is None else 0):
             moved = align([problems[level]], poses, self._damping[level : level + 1], lm).pose
             poses = Pose.cat([begin, moved])
         result = align(problems[fine:], poses, self._damping[fine:], lm)
-        return _Solution(result, together, tuple(references))
+        return _Solution(result, observations, tuple(references), matches)
 
-    def _judge(self, solution: _Solution, from_prior: bool) -> LocalizationResult:
+    def _judge(self, solution: _Solution, camera: Camera) -> LocalizationResult:
+        """The hypothesis that most points fit, believed or not."""
         result, system = solution.result, solution.result.system
-        names = tuple(self.map.model.names[r] for r in solution.references)
-        cost = torch.where(result.failed, torch.inf, system.cost)
-        best = int(cost.argmin())
+        inlier = (system.squared < self._inliers.threshold) & system.valid
+        inliers = torch.where(result.failed, -1, inlier.sum(-1))
+        best = int(inliers.argmax())
         if bool(result.failed[best]):
             raise _Refusal(Status.FAILED, "too few points of the map are visible to align with")
-        valid = system.valid[best]
-        visible = int(valid.sum())
+        pose = solution.observations.to_map(result.pose[best])
+        visible = int(system.valid[best].sum())
         compared = int((solution.observations.confidence[-1] > 0).sum())
-        inlier = (system.squared[best] < self._inliers.threshold) & valid
         statistics = InlierStatistics(
             points=compared,
             visible=visible / max(compared, 1),
-            inliers=int(inlier.sum()) / max(visible, 1),
-            cost=float(cost[best]),
+            inliers=int(inliers[best]) / max(visible, 1),
+            matches=0 if solution.matches is None else solution.matches.agreeing(pose, camera),
+            cost=float(system.cost[best]),
             condition=float(condition_number(system)[best]),
         )
         covariance = pose_covariance(system)[best].cpu()
-        reason = gate(statistics, self._inliers, covariance, self.options.gate, not from_prior)
-        reason = reason or self._ambiguity(cost, system.pixels, valid, best)
+        reason = gate(statistics, self._inliers, covariance, self.options.gate)
+        reason = reason or self._ambiguity(inliers, system, best)
         return LocalizationResult(
             status=Status.REJECTED if reason else Status.SUCCESS,
             reason=reason or "aligned",
-            cam_from_map=solution.observations.to_map(result.pose[best]),
+            cam_from_map=pose,
             covariance=covariance,
             statistics=statistics,
-            references=names,
-            from_prior=from_prior,
+            references=tuple(self.map.model.names[r] for r in solution.references),
+            from_prior=solution.matches is None,
         )
 
-    def _ambiguity(
-        self, cost: torch.Tensor, pixels: torch.Tensor, valid: torch.Tensor, best: int
-    ) -> str:
-        rivals = (cost <= cost[best] * self.options.gate.ambiguity).nonzero().flatten().tolist()
-        for rival in rivals:
-            apart = (pixels[rival] - pixels[best]).norm(dim=-1)[valid].median()
-            if rival != best and float(apart) > 5.0:
-                return f"ambiguous: another pose fits as well, {float(apart):.0f} cells away"
+    def _ambiguity(self, inliers: torch.Tensor, system: LinearSystem, best: int) -> str:
+        enough = inliers >= inliers[best] * self.options.gate.ambiguity
+        for rival in enough.nonzero().flatten().tolist():
+            moved = (system.pixels[rival] - system.pixels[best]).norm(dim=-1)
+            apart = float(moved[system.valid[best]].median())
+            if rival != best and apart > 5.0:
+                return f"ambiguous: another pose fits as well, {apart:.0f} cells away"
         return ""

@@ -36,6 +36,16 @@ class Matches:
     pixels: Tensor
     similarity: Tensor
 
+    def agreeing(self, cam_from_map: Pose, camera: Camera) -> int:
+        """How many lie where a pose projects them, as near as RANSAC wants them."""
+        pixels, valid = camera.project(cam_from_map.transform(self.points))
+        near = (pixels - self.pixels).norm(dim=-1) < _reach(camera)
+        return int((near & valid).sum())
+
+
+def _reach(camera: Camera) -> float:
+    return REACH_PX * float(camera.size.max()) / 640
+
 
 def _cells(count: int, step: int, device: torch.device) -> Tensor:
     return torch.arange(step // 2, count, step, device=device)
@@ -124,7 +134,7 @@ def poses_of_matches(matches: Matches, camera: Camera, count: int) -> tuple[list
     # the image is a pinhole's without distortion, its centre at the origin
     pinhole = pycolmap.Camera(model="SIMPLE_PINHOLE", width=1, height=1, params=[focal, 0, 0])
     options = pycolmap.AbsolutePoseEstimationOptions()
-    options.ransac.max_error = REACH_PX * float(camera.size.max()) / 640
+    options.ransac.max_error = _reach(camera)
     options.ransac.min_num_trials, options.ransac.max_num_trials = 100, TRIALS
     options.ransac.random_seed = 0
     poses: list[Pose] = []

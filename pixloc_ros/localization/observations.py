@@ -13,6 +13,9 @@ from pixloc_ros.features import ImagePyramid
 from pixloc_ros.geometry import Camera, FeatureTable, Pose, RobustKernel
 from pixloc_ros.mapping import PixMap, ReferenceFeatures
 
+MARGIN = 0.125
+"""Part of the image's size by which points may lie outside the view of a start."""
+
 
 @dataclass(frozen=True)
 class QueryLevels:
@@ -31,28 +34,27 @@ class QueryLevels:
 
 @dataclass(frozen=True)
 class Observations:
-    """References of B hypotheses, padded to the same number N of points.
+    """What N observations of map points by references look like.
 
-    points: (B, N, 3) float32 relative to `origin` (3,), which keeps maps in geographic
-    coordinates precise. features[i]: (B, N, C_i); confidence[i]: (B, N), zero where a level
-    cannot be used; i as the map's levels.
+    points: (N, 3) float32 relative to `origin` (3,), which keeps maps in geographic
+    coordinates precise. features[i]: (N, C_i); confidence[i]: (N,), zero where a level cannot
+    be used; i as the map's levels.
     """
 
     origin: Tensor
     points: Tensor
     features: tuple[Tensor, ...]
     confidence: tuple[Tensor, ...]
-    mask: Tensor
 
     def problem(self, query: QueryLevels, level: int, kernel: RobustKernel) -> AlignmentProblem:
         confidence = self.confidence[level]
         return AlignmentProblem(
             query.tables[level],
             query.cameras[level],
-            self.points,
-            self.features[level],
-            confidence,
-            self.mask & (confidence > 0),
+            self.points[None],
+            self.features[level][None],
+            confidence[None],
+            (confidence > 0)[None],
             kernel,
         )
 
@@ -70,51 +72,53 @@ class Observations:
 
 
 def gather(
-    pixmap: PixMap, groups: Sequence[Sequence[int]], limit: int, device: torch.device
+    pixmap: PixMap,
+    references: Sequence[int],
+    starts: Pose,
+    camera: Camera,
+    limit: int,
+    device: torch.device,
 ) -> Observations:
-    """Observations of one group of references per hypothesis, at most `limit` points each.
+    """What references saw of the surroundings of the views from starts (B,) cam_from_map.
 
-    Observations of a point by several references stay apart. Of too many, an even share of
-    each reference is kept.
+    camera: of the query, batch shape (). Observations of a point by several references stay
+    apart. Of more than `limit`, an even share of each reference is kept.
     """
-    rows = []
-    for group in groups:
-        loaded = [pixmap.reference(r) for r in group]
-        total = sum(len(r.points) for r in loaded)
-        kept = []
-        for r in loaded:
-            count = len(r.points) if total <= limit else max(limit * len(r.points) // total, 1)
-            kept.append(
-                torch.linspace(0, max(len(r.points) - 1, 0), min(count, len(r.points))).long()
-            )
-        rows.append((loaded, kept))
-    longest = max(1, *(sum(len(k) for k in kept) for _, kept in rows))
+    width, height = camera.size.tolist()
+    left, top = MARGIN * width, MARGIN * height
+    wider = camera.crop(-left, -top, width + 2 * left, height + 2 * top)
+    loaded = [pixmap.reference(r) for r in references]
+    seen = []
+    for reference in loaded:
+        _, valid = wider.project(starts.transform(pixmap.points[reference.points]))
+        seen.append(valid.reshape(-1, len(reference.points)).any(0).nonzero().flatten())
+    total = sum(len(s) for s in seen)
+    if total > limit:
+        seen = [
+            s[
+                torch.linspace(
+                    0, max(len(s) - 1, 0), min(len(s), max(limit * len(s) // total, 1))
+                ).long()
+            ]
+            for s in seen
+        ]
 
-    def stack(parts: list[list[Tensor]]) -> Tensor:
-        """The parts of each hypothesis joined and padded to the longest: (B, N, ...)."""
-        joined = [torch.cat(tensors) for tensors in parts]
-        filled = joined[0].new_zeros(len(joined), longest, *joined[0].shape[1:])
-        for row, tensor in zip(filled, joined, strict=True):
-            row[: len(tensor)] = tensor
-        return filled.to(device)
+    def numbers(field: Callable[[ReferenceFeatures], Sequence[Tensor]]) -> tuple[Tensor, ...]:
+        """A field of every level, as the optimizer wants it."""
+        levels = range(len(pixmap.header.levels))
+        return tuple(
+            torch.cat([field(r)[level][kept] for r, kept in zip(loaded, seen, strict=True)])
+            .to(device)
+            .float()
+            for level in levels
+        )
 
-    def picked(field: Callable[[ReferenceFeatures], Tensor]) -> list[list[Tensor]]:
-        return [[field(r)[k] for r, k in zip(*row, strict=True)] for row in rows]
-
-    def features(level: int) -> Tensor:
-        return stack(picked(lambda r: r.features[level])).float()
-
-    def confidence(level: int) -> Tensor:
-        return stack(picked(lambda r: r.confidence[level])).float()
-
-    points = [[pixmap.points[index] for index in row] for row in picked(lambda r: r.points)]
-    used = torch.cat([p for row in points for p in row])
-    origin = used.mean(0) if len(used) else torch.zeros(3, dtype=torch.float64)
-    levels = range(len(pixmap.header.levels))
+    numbered = [r.points[kept] for r, kept in zip(loaded, seen, strict=True)]
+    points = pixmap.points[torch.cat(numbered)]
+    origin = points.mean(0) if len(points) else torch.zeros(3, dtype=torch.float64)
     return Observations(
         origin=origin,
-        points=stack([[(p - origin).float() for p in row] for row in points]),
-        features=tuple(features(i) for i in levels),
-        confidence=tuple(confidence(i) for i in levels),
-        mask=stack([[torch.ones(len(p), dtype=torch.bool) for p in row] for row in points]),
+        points=(points - origin).float().to(device),
+        features=numbers(lambda r: r.features),
+        confidence=numbers(lambda r: r.confidence),
     )

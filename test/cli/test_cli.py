@@ -125,7 +125,7 @@ def test_localize_with_priors_pairs_and_overrides(room, localize, tmp_path):
             vector = np.eye(16, dtype=np.float32)[max(i - 2, 0)]  # queries look like db/0000
             file.create_group(name)["global_descriptor"] = vector
     arguments = localize(report=report, queries=queries, **{"global-features": features})
-    assert main([str(a) for a in [*arguments, "retrieved=1"]]) == 0
+    assert main([str(a) for a in [*arguments, "references=1"]]) == 0
     told = list(json.loads(report.read_text()).values())
     assert told[0]["status"] == "success"
 

@@ -37,7 +37,12 @@ def changed(**fields):
 
 
 def test_believes_a_good_answer(model):
-    assert gate(GOOD, model, COVARIANCE, GateOptions(), matched=False) == ""
+    assert gate(GOOD, model, COVARIANCE, GateOptions()) == ""
+
+
+def test_many_matches_are_evidence_of_their_own(model):
+    matched = changed(inliers=0.3, matches=40)
+    assert gate(matched, model, COVARIANCE, GateOptions()) == ""
 
 
 @pytest.mark.parametrize(
@@ -47,9 +52,11 @@ def test_believes_a_good_answer(model):
         (changed(points=0, visible=0.0), COVARIANCE, "only 0 points"),
         (changed(visible=0.1), COVARIANCE, "10% of the points visible"),
         (changed(inliers=0.3), COVARIANCE, "30% inliers"),
+        (changed(inliers=0.3, matches=39), COVARIANCE, "0.40 is needed"),
+        (changed(inliers=0.1, matches=400), COVARIANCE, "0.10 is needed"),
         (changed(condition=1e6), COVARIANCE, "not determined"),
         (GOOD, torch.full((6, 6), torch.inf), "not determined"),
     ],
 )
 def test_refuses_with_the_reason(model, statistics, covariance, message):
-    assert message in gate(statistics, model, covariance, GateOptions(), matched=False)
+    assert message in gate(statistics, model, covariance, GateOptions())

@@ -127,11 +127,51 @@ def test_another_place_is_refused(room, localizer):
 def test_a_hopeless_prior_is_refused_with_its_reason(localizer, frame):
     image, frame = frame
     nowhere = Prior(moved(frame.truth, 500.0, 90.0))
-    result = localizer.localize(image, frame.camera, nowhere)
+    result = localizer.localize(image, frame.camera, nowhere, search=False)
     assert result.status is Status.NO_REFERENCE
     turned = Pose.from_rotvec(torch.tensor([0, 3.1, 0]).double(), torch.zeros(3).double())
-    result = localizer.localize(image, frame.camera, Prior(turned @ frame.truth))
+    result = localizer.localize(image, frame.camera, Prior(turned @ frame.truth), search=False)
     assert not result.ok
+
+
+def test_matches_help_out_where_a_prior_is_wrong(localizer, frame):
+    image, frame = frame
+    for metres, degrees in ((500.0, 90.0), (1.0, 100.0)):
+        prior = Prior(moved(frame.truth, metres, degrees))
+        result = localizer.localize(image, frame.camera, prior)
+        assert result.ok, result.reason
+        assert not result.from_prior
+        assert result.statistics.matches > 40
+        assert error(result, frame) < (0.03, 0.3)
+
+
+def test_a_wrong_prior_leads_to_matches_with_what_it_sees(localizer, frame, monkeypatch):
+    """The retrieved references are half of those matched with; the prior's are the others."""
+    image, frame = frame
+    used = []
+    match = localizer_module.match_points
+
+    def watched(pixmap, references, *arguments):
+        used.append(list(references))
+        return match(pixmap, references, *arguments)
+
+    monkeypatch.setattr(localizer_module, "match_points", watched)
+    localizer.localize(image, frame.camera)
+    turned = Pose.from_rotvec(torch.tensor([0, 1.5, 0]).double(), torch.zeros(3).double())
+    prior = turned @ frame.truth
+    localizer.localize(image, frame.camera, Prior(prior))
+    count = localizer.options.references
+    seen = localizer.covisibility.visible_from(prior, frame.camera, count)
+    assert seen
+    assert used[1][: count // 2] == seen[: count // 2]
+    rest = [r for r in used[0] if r not in seen[: count // 2]]
+    assert used[1][count // 2 :] == rest[: count - count // 2]
+
+
+def test_both_reasons_are_told(localizer, frame):
+    image, frame = frame
+    result = localizer.localize(np.zeros_like(image), frame.camera, Prior(frame.truth))
+    assert "from the prior: " in result.reason
 
 
 @pytest.mark.parametrize(
@@ -188,15 +228,37 @@ def test_far_from_the_origin_nothing_is_lost(localizer, frame, monkeypatch):
     assert float(metres) < 0.03
 
 
-def test_gathering_pads_and_limits(localizer):
-    observations = gather(localizer.map, [[0], [1, 2]], 100, torch.device("cpu"))
-    assert observations.points.shape[0] == 2
-    assert 90 <= int(observations.mask[1].sum()) <= 100
-    assert observations.points.shape[1] == int(observations.mask.sum(-1).max())
+def test_gathering_takes_what_the_starts_see(localizer, frame):
+    _, frame = frame
+    camera, device = frame.camera, torch.device("cpu")
+    starts = frame.truth[None]
+    whole = gather(localizer.map, [0, 1, 2, 3], starts, camera, 100_000, device)
+    few = gather(localizer.map, [0, 1, 2, 3], starts, camera, 100, device)
+    assert 90 <= len(few.points) <= 100 < len(whole.points)
+    # all near the view, and the origin is theirs
+    pixels, _ = camera.project(whole.to_local(starts)[0].transform(whole.points).double())
+    past = torch.maximum(-pixels, pixels - camera.size) / camera.size
+    assert float(past.max()) <= 0.125
+    assert float(past.max()) > 0.0
+    assert torch.allclose(whole.points.mean(0), torch.zeros(3), atol=1e-4)
+    # a second start adds what it sees
+    turn = Pose.from_rotvec(torch.tensor([0, 0.6, 0]).double(), torch.zeros(3).double())
+    both = Pose.stack([frame.truth, turn @ frame.truth])
+    assert len(gather(localizer.map, [0, 1, 2, 3], both, camera, 100_000, device).points) > len(
+        whole.points
+    )
     pose = localizer.map.poses[3:4]
-    local = observations.to_local(pose)
-    back = observations.to_map(local)
+    back = whole.to_map(whole.to_local(pose))
     assert torch.allclose(back.matrix(), pose.matrix(), atol=1e-5)
+
+
+def test_gathering_where_nothing_is_seen(localizer, frame):
+    _, frame = frame
+    turn = Pose.from_rotvec(torch.tensor([3.1, 0, 0]).double(), torch.zeros(3).double())
+    away = (turn @ frame.truth)[None]
+    nothing = gather(localizer.map, [0], away, frame.camera, 100, torch.device("cpu"))
+    assert len(nothing.points) == 0
+    assert all(len(f) == 0 for f in nothing.features)
 
 
 def test_options_reach_the_search(localizer, frame):

@@ -61,6 +61,15 @@ def scene(count: int, noise: int = 0) -> tuple[Matches, Camera, Pose]:
     return Matches(points, pixels, torch.ones(count)), camera, pose
 
 
+def test_matches_agree_with_a_pose_within_reach():
+    matches, camera, pose = scene(100, noise=30)
+    assert 70 <= matches.agreeing(pose, camera) <= 74
+    turned = pose.perturb(torch.tensor([0, 0, 0, 0, 0.05, 0]).double())  # some 25 pixels
+    assert matches.agreeing(turned, camera) < 10
+    behind = pose.perturb(torch.tensor([0, 0, -50.0, 0, 0, 0]).double())
+    assert matches.agreeing(behind, camera) == 0
+
+
 @pytest.mark.parametrize("far", [0.0, 5e6])
 def test_distorted_cameras_and_distant_origins(far):
     matches, camera, truth = scene(80, noise=30)
