@@ -6,18 +6,21 @@ from pixloc_ros.alignment.damping import damped_step, learned_damping
 from pixloc_ros.alignment.kernels import linearize
 from pixloc_ros.alignment.levenberg_marquardt import LMOptions, LMResult, align, optimize_level
 from pixloc_ros.alignment.problem import AlignmentProblem, LinearSystem, query_table
+from pixloc_ros.alignment.rig import RigProblem, linearize_rig
 
 __all__ = [
     "AlignmentProblem",
     "LMOptions",
     "LMResult",
     "LinearSystem",
+    "RigProblem",
     "align",
     "average_observations",
     "condition_number",
     "damped_step",
     "learned_damping",
     "linearize",
+    "linearize_rig",
     "optimize_level",
     "pose_covariance",
     "query_table",

@@ -11,6 +11,7 @@ from torch import Tensor
 from pixloc_ros.alignment.damping import damped_step
 from pixloc_ros.alignment.kernels import linearize
 from pixloc_ros.alignment.problem import AlignmentProblem, LinearSystem
+from pixloc_ros.alignment.rig import RigProblem, linearize_rig
 from pixloc_ros.errors import require_range
 from pixloc_ros.geometry import Pose
 
@@ -70,20 +71,26 @@ def _rms_motion(before: LinearSystem, after: LinearSystem) -> Tensor:
     return ((moved**2).sum(-1).sum(-1) / seen.sum(-1).clamp(min=1)).sqrt()
 
 
+def _linearize(problem: AlignmentProblem | RigProblem, pose: Pose) -> LinearSystem:
+    if isinstance(problem, RigProblem):
+        return linearize_rig(problem, pose)
+    return linearize(problem, pose)
+
+
 def optimize_level(
-    problem: AlignmentProblem,
+    problem: AlignmentProblem | RigProblem,
     start: Pose,
     damping: Tensor,
     options: LMOptions,
     observer: Observer | None = None,
 ) -> LMResult:
-    """Refine hypotheses (B,) `cam_from_map` at one level.
+    """Refine hypotheses (B,) `cam_from_map`, or `rig_from_map` of a rig, at one level.
 
     damping: (6,) factors of `alignment.damping`. Differentiable in features, confidences,
     points, start and damping.
     """
     pose = start
-    system = linearize(problem, pose)
+    system = _linearize(problem, pose)
     batch = pose.shape[0]
     boost = torch.ones(batch, 1, dtype=pose.dtype, device=pose.device)
     failed = torch.zeros(batch, dtype=torch.bool, device=pose.device)
@@ -96,7 +103,7 @@ def optimize_level(
         active = ~done & ~failed
         delta = _select(active, delta, torch.zeros_like(delta))
         moved = pose.perturb(delta)
-        next_system = linearize(problem, moved)
+        next_system = _linearize(problem, moved)
         if observer is not None:
             observer(number, system, delta, moved)
         settled = done
@@ -121,7 +128,7 @@ def optimize_level(
 
 
 def align(
-    problems: Sequence[AlignmentProblem],
+    problems: Sequence[AlignmentProblem | RigProblem],
     start: Pose,
     dampings: Sequence[Tensor],
     options: LMOptions,

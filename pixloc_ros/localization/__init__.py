@@ -1,21 +1,40 @@
 """One query, one answer: the localizer, its gates and its results."""
 
 from pixloc_ros.localization.gating import GateOptions
-from pixloc_ros.localization.localizer import Localizer, LocalizerOptions
-from pixloc_ros.localization.result import InlierStatistics, LocalizationResult, Prior, Status
-from pixloc_ros.localization.tracker import Fix, Observed, State, Tracker, TrackerOptions
+from pixloc_ros.localization.localizer import Localizer, LocalizerOptions, View
+from pixloc_ros.localization.motion import Belief, MotionOptions
+from pixloc_ros.localization.result import (
+    InlierStatistics,
+    LocalizationResult,
+    Prior,
+    Reprojections,
+    Status,
+)
+from pixloc_ros.localization.tracker import (
+    TRANSITIONS,
+    Event,
+    Observed,
+    State,
+    Tracker,
+    TrackerOptions,
+)
 
 __all__ = [
-    "Fix",
+    "TRANSITIONS",
+    "Belief",
+    "Event",
     "GateOptions",
     "InlierStatistics",
     "LocalizationResult",
     "Localizer",
     "LocalizerOptions",
+    "MotionOptions",
     "Observed",
     "Prior",
+    "Reprojections",
     "State",
     "Status",
     "Tracker",
     "TrackerOptions",
+    "View",
 ]

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 
 from pixloc_ros.alignment import (
+    AlignmentProblem,
     LinearSystem,
     LMOptions,
     LMResult,
+    RigProblem,
     align,
     condition_number,
     learned_damping,
@@ -31,7 +33,13 @@ from pixloc_ros.geometry import Camera, Pose, RobustKernel
 from pixloc_ros.localization.gating import GateOptions, InlierModel, gate
 from pixloc_ros.localization.matching import MIN_INLIERS, Matches, match_points, poses_of_matches
 from pixloc_ros.localization.observations import Observations, QueryLevels, gather
-from pixloc_ros.localization.result import InlierStatistics, LocalizationResult, Prior, Status
+from pixloc_ros.localization.result import (
+    InlierStatistics,
+    LocalizationResult,
+    Prior,
+    Reprojections,
+    Status,
+)
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.retrieval import Covisibility, DescriptorIndex
 
@@ -42,13 +50,14 @@ class LocalizerOptions:
 
     references: whose points are matched or aligned with. match_points: most points that are
     matched. starts: poses of matches that are aligned. points: observations used for alignment.
-    kernel_alpha, kernel_scale: see
+    hypotheses: of a vague prior. kernel_alpha, kernel_scale: see
     `geometry.RobustKernel`.
     """
 
     references: int = 10
     match_points: int = 4000
     starts: int = 2
+    hypotheses: int = 4
     points: int = 1200
     kernel_alpha: float = 0.0
     kernel_scale: float = 0.1
@@ -56,10 +65,18 @@ class LocalizerOptions:
     gate: GateOptions = field(default_factory=GateOptions)
 
     def __post_init__(self) -> None:
-        require_range(self, 1, 1000, "references", "starts")
+        require_range(self, 1, 1000, "references", "starts", "hypotheses")
         require_range(self, 10, 100_000, "match_points", "points")
         require_range(self, -1000, 2, "kernel_alpha")
         require_range(self, 1e-6, 1e6, "kernel_scale")
+
+
+VAGUE_PX = 20.0
+"""Standard deviation of a prior, in pixels, from which on others are drawn around it."""
+
+
+def _is_pose(pose: Pose) -> bool:
+    return not pose.shape and bool(pose.matrix().isfinite().all())
 
 
 class _Refusal(Exception):
@@ -82,22 +99,48 @@ class _Stopwatch:
 
 
 @dataclass(frozen=True)
+class View:
+    """One camera's image of a moment.
+
+    image: (H, W) or (H, W, 3) RGB uint8. camera: its intrinsics, batch shape (). cam_from_rig:
+    where it is on the rig, whose frame is that of the first view's camera.
+    """
+
+    image: np.ndarray
+    camera: Camera
+    cam_from_rig: Pose = field(default_factory=lambda: Pose.identity(dtype=torch.float64))
+
+
+@dataclass(frozen=True)
 class _Query:
-    """One image: what the network made of it, and its camera (float64)."""
+    """A view and what the network made of it; camera and pose in float64."""
 
     pyramid: ImagePyramid
     levels: QueryLevels
     camera: Camera
+    cam_from_rig: Pose
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Where alignment begins: poses of the rig (B,), and what they came from.
+
+    references: of each view. matches: None for a prior; `view`: the one that was matched.
+    """
+
+    poses: Pose
+    references: tuple[tuple[int, ...], ...]
+    matches: Matches | None = None
+    view: int = 0
 
 
 @dataclass(frozen=True)
 class _Solution:
-    """Aligned hypotheses; `matches` are those that the starts came from, None for a prior's."""
+    """Aligned hypotheses, and the observations of each view that they were aligned with."""
 
     result: LMResult
-    observations: Observations
-    references: tuple[int, ...]
-    matches: Matches | None
+    observations: tuple[Observations, ...]
+    start: _Start
 
 
 class Localizer:
@@ -129,7 +172,6 @@ class Localizer:
         width, height = (int(v) for v in camera.size.tolist())
         self.localize(np.zeros((height, width, 3), np.uint8), camera)
 
-    @torch.no_grad()
     def localize(
         self,
         image: np.ndarray,
@@ -138,9 +180,19 @@ class Localizer:
         references: Sequence[str] | None = None,
         search: bool = True,
     ) -> LocalizationResult:
-        """Estimate cam_from_map of an image.
+        """Estimate cam_from_map of one image; see `localize_views`."""
+        return self.localize_views([View(image, camera)], prior, references, search)
 
-        image: (H, W) or (H, W, 3) RGB uint8. camera: its intrinsics, batch shape ().
+    @torch.no_grad()
+    def localize_views(
+        self,
+        views: Sequence[View],
+        prior: Prior | None = None,
+        references: Sequence[str] | None = None,
+        search: bool = True,
+    ) -> LocalizationResult:
+        """Estimate cam_from_map of the first view from all views of one moment together.
+
         prior: start there; where that is refused, match with what it sees and what is retrieved.
         references: use these, best first, instead of the map's own retrieval.
         search: whether to match where the prior is refused.
@@ -149,7 +201,7 @@ class Localizer:
         watch = _Stopwatch()
         begun = time.perf_counter()
         try:
-            answer = self._localize(watch, image, camera, prior, references, search)
+            answer = self._localize(watch, views, prior, references, search)
         except _Refusal as refusal:
             answer = LocalizationResult(refusal.status, str(refusal))
         watch.ms["total"] = 1e3 * (time.perf_counter() - begun)
@@ -159,26 +211,25 @@ class Localizer:
     def _localize(
         self,
         watch: _Stopwatch,
-        image: np.ndarray,
-        camera: Camera,
+        views: Sequence[View],
         prior: Prior | None,
         references: Sequence[str] | None,
         search: bool,
     ) -> LocalizationResult:
-        self._check(image, camera, prior)
-        camera = camera.to(torch.float64)
+        for view in views:
+            self._check(view, prior)
         with watch("network"):
-            pyramid = extract_pyramid(self.network, image, self._levels)
-            query = _Query(pyramid, QueryLevels.of(pyramid, camera), camera)
+            queries = [self._query(view) for view in views]
         if prior is None:
-            return self._search(watch, query, references, [])
+            return self._search(watch, queries, references, [[] for _ in queries])
         expected = prior.cam_from_map.to(torch.float64)
         with watch("references"):
-            seen = self.covisibility.visible_from(expected, camera, self.options.references)
+            seen = [self._seen(query, expected) for query in queries]
         try:
-            if not seen:
+            if not any(seen):
                 raise _Refusal(Status.NO_REFERENCE, "no reference sees what the prior pose sees")
-            answer = self._settle(watch, query, expected[None], seen, None)
+            poses = self._hypotheses(prior, queries[0].camera)
+            answer = self._settle(watch, queries, _Start(poses, tuple(map(tuple, seen))))
             if answer.ok or not search:
                 return answer
             reason = answer.reason
@@ -187,62 +238,87 @@ class Localizer:
                 raise
             reason = str(refusal)
         try:
-            answer = self._search(watch, query, references, seen)
+            answer = self._search(watch, queries, references, seen)
         except _Refusal as refusal:
             raise _Refusal(refusal.status, f"{refusal}; from the prior: {reason}") from None
         if answer.ok:
             return answer
         return replace(answer, reason=f"{answer.reason}; from the prior: {reason}")
 
+    def _query(self, view: View) -> _Query:
+        pyramid = extract_pyramid(self.network, view.image, self._levels)
+        camera = view.camera.to(torch.float64)
+        levels = QueryLevels.of(pyramid, camera)
+        return _Query(pyramid, levels, camera, view.cam_from_rig.to("cpu", torch.float64))
+
+    def _seen(self, query: _Query, rig_from_map: Pose) -> list[int]:
+        """References that cover what a view sees from a pose of the rig."""
+        pose = query.cam_from_rig @ rig_from_map
+        return self.covisibility.visible_from(pose, query.camera, self.options.references)
+
+    def _hypotheses(self, prior: Prior, camera: Camera) -> Pose:
+        """The prior (1,), and where it is vague others (B,) drawn from its covariance."""
+        expected = prior.cam_from_map.to(torch.float64)
+        if prior.covariance is None or self.options.hypotheses == 1:
+            return expected[None]
+        covariance = prior.covariance.to(torch.float64)
+        turn = covariance[3:, 3:].diagonal().clamp(min=0).sum().sqrt()
+        if float(turn * camera.focal.mean()) < VAGUE_PX:
+            return expected[None]
+        generator = torch.Generator().manual_seed(0)
+        drawn = torch.randn(self.options.hypotheses, 6, generator=generator, dtype=torch.float64)
+        drawn[0] = 0.0
+        values, axes = torch.linalg.eigh(covariance)
+        return expected[None].perturb(drawn * values.clamp(min=0).sqrt() @ axes.T)
+
     def _search(
         self,
         watch: _Stopwatch,
-        query: _Query,
+        queries: Sequence[_Query],
         references: Sequence[str] | None,
-        expected: Sequence[int],
+        expected: Sequence[Sequence[int]],
     ) -> LocalizationResult:
         """From matches with retrieved references, and with those `expected` to be around."""
         with watch("references"):
-            count = self.options.references
-            retrieved = self._retrieve(query.pyramid.descriptor.cpu(), references)
-            joined = [*expected[: (count + 1) // 2], *retrieved]
-            candidates = list(dict.fromkeys(joined))[:count]
+            candidates = [
+                self._candidates(query, references, seen)
+                for query, seen in zip(queries, expected, strict=True)
+            ]
         with watch("match"):
-            matches, starts = self._match(query, candidates)
+            view, matches, poses = self._match(queries, candidates)
+            starts = queries[view].cam_from_rig.inverse() @ poses
         with watch("references"):
-            chosen = self._covering(starts[0], query.camera, candidates)
-        return self._settle(watch, query, starts, chosen, matches)
+            seen = [self._seen(query, starts[0]) for query in queries]
+            seen[view] = seen[view] or candidates[view]
+        return self._settle(watch, queries, _Start(starts, tuple(map(tuple, seen)), matches, view))
+
+    def _candidates(
+        self, query: _Query, names: Sequence[str] | None, expected: Sequence[int]
+    ) -> list[int]:
+        count = self.options.references
+        retrieved = self._retrieve(query.pyramid.descriptor.cpu(), names)
+        return list(dict.fromkeys([*expected[: (count + 1) // 2], *retrieved]))[:count]
 
     def _settle(
-        self,
-        watch: _Stopwatch,
-        query: _Query,
-        starts: Pose,
-        references: Sequence[int],
-        matches: Matches | None,
+        self, watch: _Stopwatch, queries: Sequence[_Query], start: _Start
     ) -> LocalizationResult:
         with watch("align"):
-            solution = self._refine(query, starts, references, matches)
+            solution = self._refine(queries, start)
         with watch("gate"):
-            return self._judge(solution, query.camera)
+            return self._judge(solution, queries)
 
-    def _covering(self, pose: Pose, camera: Camera, retrieved: Sequence[int]) -> list[int]:
-        """References that cover the view of a pose, or the largest covisible group retrieved."""
-        count = self.options.references
-        covering = self.covisibility.visible_from(pose, camera, count)
-        return covering or self.covisibility.clusters(retrieved)[0][:count]
-
-    def _check(self, image: np.ndarray, camera: Camera, prior: Prior | None) -> None:
+    def _check(self, view: View, prior: Prior | None) -> None:
+        camera = view.camera
         try:
-            image = check_image(image)
+            image = check_image(view.image)
         except ImageError as error:
             raise _Refusal(Status.BAD_INPUT, str(error)) from None
         if camera.shape or not bool((camera.focal > 0).all() & camera.centre.isfinite().all()):
             raise _Refusal(Status.BAD_INPUT, "the camera is a batch, or not one at all")
-        if prior is not None and (
-            prior.cam_from_map.shape or not bool(prior.cam_from_map.matrix().isfinite().all())
-        ):
+        if prior is not None and not _is_pose(prior.cam_from_map):
             raise _Refusal(Status.BAD_INPUT, "the prior pose is a batch, or not finite")
+        if not _is_pose(view.cam_from_rig):
+            raise _Refusal(Status.BAD_INPUT, "the pose on the rig is a batch, or not finite")
         size = (image.shape[1], image.shape[0])
         if tuple(camera.size.tolist()) != size:
             wanted = "x".join(f"{v:g}" for v in camera.size.tolist())
@@ -258,59 +334,88 @@ class Localizer:
             raise _Refusal(Status.NO_REFERENCE, "none of the given references is in the map")
         return known[: self.options.references]
 
-    def _match(self, query: _Query, references: Sequence[int]) -> tuple[Matches, Pose]:
-        """Matches with references, and the poses they agree on, best first: (starts,)."""
-        matches = match_points(self.map, references, query.pyramid, self.options.match_points)
-        poses, _ = poses_of_matches(matches, query.camera, self.options.starts)
-        if not poses:
+    def _match(
+        self, queries: Sequence[_Query], candidates: Sequence[Sequence[int]]
+    ) -> tuple[int, Matches, Pose]:
+        """The view on whose matches most agree, its matches, and the poses, best first."""
+        found: list[tuple[int, int, Matches, list[Pose]]] = []
+        most = 0
+        for number, (query, references) in enumerate(zip(queries, candidates, strict=True)):
+            matches = match_points(self.map, references, query.pyramid, self.options.match_points)
+            most = max(most, len(matches.points))
+            poses, inliers = poses_of_matches(matches, query.camera, self.options.starts)
+            if poses:
+                found.append((inliers[0], number, matches, poses))
+        if not found:
             raise _Refusal(
                 Status.FAILED,
-                f"no pose that {MIN_INLIERS} of {len(matches.points)} matches with the retrieved "
-                "references agree on",
+                f"no pose that {MIN_INLIERS} of {most} matches with the retrieved references "
+                "agree on",
             )
-        return matches, Pose.stack(poses)
+        _, number, matches, poses = max(found, key=lambda entry: entry[0])
+        return number, matches, Pose.stack(poses)
 
-    def _refine(
-        self, query: _Query, starts: Pose, references: Sequence[int], matches: Matches | None
-    ) -> _Solution:
-        """Align starts (B,) with references together.
+    def _refine(self, queries: Sequence[_Query], start: _Start) -> _Solution:
+        """Align the starts with the references of all views together.
 
         Matches are as good as the cells they were found in: their poses start there. A prior
         may be far off and goes through the coarser levels first; those can also lead a good one
         astray, so it enters the race anew at each level.
         """
-        observations = gather(
-            self.map, references, starts, query.camera, self.options.points, self.network.device
+        device = self.network.device
+        observations = tuple(
+            gather(
+                self.map,
+                references,
+                query.cam_from_rig @ start.poses,
+                query.camera,
+                self.options.points // len(queries),
+                device,
+            )
+            for query, references in zip(queries, start.references, strict=True)
         )
-        problems = [
-            observations.problem(query.levels, level, self._kernel)
-            for level in range(len(self._levels))
-        ]
+        problems = [self._problem(queries, observations, i) for i in range(len(self._levels))]
         fine = max(len(problems) - 2, 0)
-        begin, lm = observations.to_local(starts), self.options.lm
+        begin, lm = observations[0].to_local(start.poses), self.options.lm
         poses = begin
-        for level in range(fine if matches is None else 0):
+        for level in range(fine if start.matches is None else 0):
             moved = align([problems[level]], poses, self._damping[level : level + 1], lm).pose
             poses = Pose.cat([begin, moved])
         result = align(problems[fine:], poses, self._damping[fine:], lm)
-        return _Solution(result, observations, tuple(references), matches)
+        return _Solution(result, observations, start)
 
-    def _judge(self, solution: _Solution, camera: Camera) -> LocalizationResult:
+    def _problem(
+        self, queries: Sequence[_Query], observations: Sequence[Observations], level: int
+    ) -> AlignmentProblem | RigProblem:
+        if len(queries) == 1:
+            return observations[0].problem(queries[0].levels, level, self._kernel)
+        first = observations[0]
+        parts, poses = [], []
+        for query, observed in zip(queries, observations, strict=True):
+            parts.append(observed.around(first.origin).problem(query.levels, level, self._kernel))
+            poses.append(query.cam_from_rig.to(first.points))
+        return RigProblem(tuple(parts), tuple(poses))
+
+    def _judge(self, solution: _Solution, queries: Sequence[_Query]) -> LocalizationResult:
         """The hypothesis that most points fit, believed or not."""
-        result, system = solution.result, solution.result.system
+        result, system, start = solution.result, solution.result.system, solution.start
         inlier = (system.squared < self._inliers.threshold) & system.valid
         inliers = torch.where(result.failed, -1, inlier.sum(-1))
         best = int(inliers.argmax())
         if bool(result.failed[best]):
             raise _Refusal(Status.FAILED, "too few points of the map are visible to align with")
-        pose = solution.observations.to_map(result.pose[best])
+        pose = solution.observations[0].to_map(result.pose[best])
         visible = int(system.valid[best].sum())
-        compared = int((solution.observations.confidence[-1] > 0).sum())
+        compared = sum(int((o.confidence[-1] > 0).sum()) for o in solution.observations)
+        agreeing = 0
+        if start.matches is not None:
+            matched = queries[start.view]
+            agreeing = start.matches.agreeing(matched.cam_from_rig @ pose, matched.camera)
         statistics = InlierStatistics(
             points=compared,
             visible=visible / max(compared, 1),
             inliers=int(inliers[best]) / max(visible, 1),
-            matches=0 if solution.matches is None else solution.matches.agreeing(pose, camera),
+            matches=agreeing,
             cost=float(system.cost[best]),
             condition=float(condition_number(system)[best]),
         )
@@ -323,9 +428,33 @@ class Localizer:
             cam_from_map=pose,
             covariance=covariance,
             statistics=statistics,
-            references=tuple(self.map.model.names[r] for r in solution.references),
-            from_prior=solution.matches is None,
+            references=tuple(
+                dict.fromkeys(self.map.model.names[r] for seen in start.references for r in seen)
+            ),
+            from_prior=start.matches is None,
+            reprojections=self._reprojections(solution, queries, best),
         )
+
+    def _reprojections(
+        self, solution: _Solution, queries: Sequence[_Query], best: int
+    ) -> tuple[Reprojections, ...]:
+        """What the answer rests on, of each view."""
+        system = solution.result.system
+        sizes = [len(o.points) for o in solution.observations]
+        parts = zip(
+            system.pixels[best].split(sizes),
+            system.squared[best].split(sizes),
+            system.valid[best].split(sizes),
+            strict=True,
+        )
+        answer = []
+        for query, (pixels, squared, valid) in zip(queries, parts, strict=True):
+            maps = query.pyramid.levels[-1]
+            scale = torch.tensor(maps.scale, dtype=torch.float64)
+            seen = (pixels[valid].double().cpu() + maps.offset) / scale
+            share = squared[valid].cpu() / self._inliers.threshold
+            answer.append(Reprojections(seen.float().numpy(), share.float().numpy()))
+        return tuple(answer)
 
     def _ambiguity(self, inliers: torch.Tensor, system: LinearSystem, best: int) -> str:
         enough = inliers >= inliers[best] * self.options.gate.ambiguity

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -57,6 +57,11 @@ class Observations:
             (confidence > 0)[None],
             kernel,
         )
+
+    def around(self, origin: Tensor) -> Observations:
+        """The same, relative to another origin."""
+        shift = (self.origin - origin).to(self.points.device)
+        return replace(self, origin=origin, points=(self.points + shift).to(self.points.dtype))
 
     def to_local(self, cam_from_map: Pose) -> Pose:
         """A float64 pose relative to `origin`, as float32 on the points' device."""

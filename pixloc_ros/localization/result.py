@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,6 +41,17 @@ class InlierStatistics:
 
 
 @dataclass(frozen=True)
+class Reprojections:
+    """Where one view shows the points that were aligned: pixels (n, 2), of the whole image.
+
+    residual: (n,) squared residual in units of the largest that counts as an inlier.
+    """
+
+    pixels: np.ndarray
+    residual: np.ndarray
+
+
+@dataclass(frozen=True)
 class Prior:
     """Where the camera is expected: cam_from_map, batch shape (), and how sure that is.
 
@@ -57,7 +69,7 @@ class LocalizationResult:
 
     cam_from_map: batch shape (), float64. covariance: (6, 6) of its left perturbation
     (translation, rotation) in the camera frame. references: names that were aligned with.
-    timings_ms: wall time of each stage.
+    reprojections: of each view. timings_ms: wall time of each stage.
     """
 
     status: Status
@@ -69,6 +81,7 @@ class LocalizationResult:
     statistics: InlierStatistics = InlierStatistics()
     references: tuple[str, ...] = ()
     from_prior: bool = False
+    reprojections: tuple[Reprojections, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
 
     @property

@@ -1,25 +1,15 @@
-"""Localization over time: which prior a frame gets, and when its answer is a fix.
-
-state         a frame starts from   accepted                     refused
-UNLOCALIZED   retrieval             -> RELOCALIZING (candidate)  stays
-RELOCALIZING  retrieval             agrees: fix, -> TRACKING     -> UNLOCALIZED or LOST
-                                    else: the new candidate
-TRACKING      last fix + odometry   fix                          -> COASTING
-COASTING      last fix + odometry   fix, -> TRACKING             -> LOST after a while
-LOST          retrieval             -> RELOCALIZING (candidate)  stays
-"""
+"""Localization over time: which prior a frame gets, and when its answer is a fix."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+import math
+from dataclasses import dataclass, field, replace
 from enum import Enum
-
-import torch
-from torch import Tensor
 
 from pixloc_ros.errors import require_range
 from pixloc_ros.geometry import Pose
-from pixloc_ros.localization.frames import base_covariance
+from pixloc_ros.localization.frames import base_covariance, camera_covariance
+from pixloc_ros.localization.motion import Belief, MotionOptions, carry, disagreement
 from pixloc_ros.localization.result import LocalizationResult, Prior, Status
 
 
@@ -31,23 +21,66 @@ class State(str, Enum):
     LOST = "lost"
 
 
+class Event(Enum):
+    """What a frame, or somebody, says of where the robot is."""
+
+    CANDIDATE = "an estimate that nothing else speaks for"
+    AGREED = "an estimate that agrees with what was expected"
+    REFUSED = "no estimate, or one that contradicts"
+    EXPIRED = "refused for too long, or contradicted by what is found elsewhere"
+    HINTED = "somebody says where the robot is"
+    RESET = "the clock jumped, or somebody wants a search"
+
+
+_S, _E = State, Event
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    (_S.UNLOCALIZED, _E.CANDIDATE): _S.RELOCALIZING,
+    (_S.UNLOCALIZED, _E.REFUSED): _S.UNLOCALIZED,
+    (_S.RELOCALIZING, _E.CANDIDATE): _S.RELOCALIZING,
+    (_S.RELOCALIZING, _E.AGREED): _S.TRACKING,
+    (_S.RELOCALIZING, _E.REFUSED): _S.RELOCALIZING,
+    (_S.RELOCALIZING, _E.EXPIRED): _S.UNLOCALIZED,
+    (_S.TRACKING, _E.AGREED): _S.TRACKING,
+    (_S.TRACKING, _E.REFUSED): _S.COASTING,
+    (_S.TRACKING, _E.EXPIRED): _S.LOST,
+    (_S.COASTING, _E.AGREED): _S.TRACKING,
+    (_S.COASTING, _E.REFUSED): _S.COASTING,
+    (_S.COASTING, _E.EXPIRED): _S.LOST,
+    (_S.LOST, _E.CANDIDATE): _S.RELOCALIZING,
+    (_S.LOST, _E.AGREED): _S.TRACKING,
+    (_S.LOST, _E.REFUSED): _S.LOST,
+    (_S.LOST, _E.EXPIRED): _S.LOST,
+    **{(state, _E.HINTED): _S.RELOCALIZING for state in _S},
+    **{(state, _E.RESET): _S.UNLOCALIZED for state in _S},
+}
+"""The whole state machine. A fix is what AGREED makes; TRACKING and COASTING have one."""
+
+
 @dataclass
 class TrackerOptions:
     """When estimates over time are believed.
 
-    agreement_m, agreement_deg: how far an estimate may be from where odometry carried the
-    last one. max_speed, max_turn_deg: metres and degrees a second that replace odometry where
-    there is none. lost_after: seconds of refusals after which the robot is lost.
+    agreement: standard deviations that an estimate may be from where it is expected.
+    lost_after: seconds without an estimate after which the robot is lost. lost_m, lost_deg:
+    standard deviations beyond which an expectation, or an estimate, is none. moved_after:
+    seconds of estimates that agree with each other and contradict what is expected, after which
+    the robot must have been moved.
+    gravity_deg: largest angle between down in the map and down in odometry, for maps whose z
+    axis points up; 0 does not look. motion: how odometry errs.
     """
 
-    agreement_m: float = 0.5
-    agreement_deg: float = 10.0
-    max_speed: float = 2.0
-    max_turn_deg: float = 90.0
-    lost_after: float = 2.0
+    agreement: float = 5.0
+    lost_after: float = 10.0
+    lost_m: float = 1.0
+    lost_deg: float = 20.0
+    moved_after: float = 2.0
+    gravity_deg: float = 0.0
+    motion: MotionOptions = field(default_factory=MotionOptions)
 
     def __post_init__(self) -> None:
-        require_range(self, 0, 1e6, *(f.name for f in fields(self)))
+        require_range(self, 0.1, 1e6, "agreement", "lost_m", "lost_deg")
+        require_range(self, 0, 1e6, "lost_after", "moved_after")
+        require_range(self, 0, 180, "gravity_deg")
 
 
 @dataclass(frozen=True)
@@ -62,106 +95,160 @@ class Observed:
     odom_from_base: Pose | None
 
 
-@dataclass(frozen=True)
-class Fix:
-    """A pose that is believed.
-
-    map_from_base: at `stamp`. covariance: (6, 6), ROS order, map axes. map_from_odom: None
-    without odometry.
-    """
-
-    stamp: float
-    map_from_base: Pose
-    covariance: Tensor
-    map_from_odom: Pose | None
-    odom_from_base: Pose | None
-
-
 class Tracker:
     """Turns single answers into fixes. Feed it `prior`, then `update`, frame by frame."""
 
     def __init__(self, options: TrackerOptions | None = None) -> None:
         self.options = options or TrackerOptions()
-        self.reset()
+        self.state = State.UNLOCALIZED
+        self._forget()
+
+    def _forget(self) -> None:
+        self.fix: Belief | None = None
+        # a fix or a hint, carried on frame by frame: a loop adds to what odometry errs
+        self._known: Belief | None = None
+        self._candidate: Belief | None = None
+        # stamps: when something last spoke for what is known, and since when candidates agree
+        self._heard = -math.inf
+        self._since = math.inf
+
+    def _enter(self, event: Event) -> None:
+        self.state = TRANSITIONS[self.state, event]
+        if self.state not in (State.TRACKING, State.COASTING):
+            self.fix = None
 
     def reset(self) -> None:
         """Forget everything, as after a jump of the clock."""
-        self.state = State.UNLOCALIZED
-        self.fix: Fix | None = None
-        self._candidate: Fix | None = None
+        self._forget()
+        self._enter(Event.RESET)
+
+    def hint(self, belief: Belief) -> None:
+        """Somebody says where the robot is: search there first, and believe what agrees."""
+        self._forget()
+        self._known, self._heard = belief, belief.stamp
+        self._enter(Event.HINTED)
+
+    def forget_odometry(self) -> None:
+        """Odometry jumped: what it said before says nothing about the way since."""
+        self.fix, self._known, self._candidate = (
+            None if belief is None else replace(belief, odom_from_base=None)
+            for belief in (self.fix, self._known, self._candidate)
+        )
+
+    def holds(self, stamp: float) -> bool:
+        """Whether the fix still says something at a stamp, had the robot no odometry since."""
+        if self.fix is None or stamp - self._heard > self.options.lost_after:
+            return False
+        return not self._is_vague(carry(self.fix, stamp, None, self.options.motion))
 
     def prior(self, frame: Observed) -> Prior | None:
         """Where the camera should be now, or None when it must be searched for."""
-        if self.fix is None or self.state not in (State.TRACKING, State.COASTING):
+        if self._known is None:
             return None
-        predicted = self._carry(self.fix, frame)
-        return Prior((predicted @ frame.base_from_cam).inverse())
+        expected = self._expected(self._known, frame)
+        cam_from_map = (expected.map_from_base @ frame.base_from_cam).inverse()
+        covariance = camera_covariance(expected.covariance, cam_from_map, frame.base_from_cam)
+        return Prior(cam_from_map, covariance)
 
     def update(
         self, result: LocalizationResult, frame: Observed
-    ) -> tuple[Fix | None, LocalizationResult]:
+    ) -> tuple[Belief | None, LocalizationResult]:
         """The fix that follows from an answer, if any, and the answer as finally judged."""
         if not result.ok:
-            self.refuse(frame.stamp)
+            self.refuse(frame.stamp, frame.odom_from_base)
             return None, result
-        estimate = self._estimate(result, frame)
-        if self.state in (State.TRACKING, State.COASTING):
-            assert self.fix is not None
-            reason = self._disagreement(self.fix, estimate, frame)
-            if reason:
-                self.refuse(frame.stamp)
-                return None, replace(result, status=Status.REJECTED, reason=reason)
-            self.state, self.fix = State.TRACKING, estimate
-            return estimate, result
-        previous, self._candidate = self._candidate, estimate
-        if previous is None or self._disagreement(previous, estimate, frame):
-            self.state = State.RELOCALIZING
-            return None, replace(result, reason="waiting for a second estimate that agrees")
-        self.state, self.fix, self._candidate = State.TRACKING, estimate, None
-        return estimate, result
+        found = Belief(
+            frame.stamp,
+            (frame.base_from_cam @ result.cam_from_map).inverse(),
+            base_covariance(result.covariance, result.cam_from_map, frame.base_from_cam),
+            frame.odom_from_base,
+        )
+        reason = self._vague(found) or self._tilt(found)
+        if reason:
+            self.refuse(frame.stamp, frame.odom_from_base)
+            return None, replace(result, status=Status.REJECTED, reason=reason)
+        contradiction = ""
+        if self._known is not None:
+            contradiction = self._contradiction(self._known, found, frame)
+            if not contradiction:
+                return self._believe(found), result
+        # what alignment made of a wrong expectation speaks for nothing
+        confirmed = not result.from_prior and self._confirm(found, frame)
+        if self.fix is not None:
+            self.refuse(frame.stamp, frame.odom_from_base)
+            return None, replace(result, status=Status.REJECTED, reason=contradiction)
+        if confirmed:
+            return self._believe(found), result
+        self._heard = frame.stamp if self._known is None else self._heard
+        self._enter(Event.CANDIDATE)
+        return None, replace(result, reason="waiting for a second estimate that agrees")
 
-    def refuse(self, stamp: float) -> None:
+    def refuse(self, stamp: float, odom_from_base: Pose | None = None) -> None:
         """A frame at `stamp` (seconds) gave no believable answer."""
-        self._candidate = None
-        if self.fix is None:
-            self.state = State.UNLOCALIZED
-        elif self.state in (State.TRACKING, State.COASTING):
-            late = stamp - self.fix.stamp > self.options.lost_after
-            self.state = State.LOST if late else State.COASTING
-        else:
-            self.state = State.LOST
-
-    def _estimate(self, result: LocalizationResult, frame: Observed) -> Fix:
-        map_from_base = (frame.base_from_cam @ result.cam_from_map).inverse()
-        odometry = frame.odom_from_base
-        return Fix(
-            stamp=frame.stamp,
-            map_from_base=map_from_base,
-            covariance=base_covariance(
-                result.covariance, result.cam_from_map, frame.base_from_cam
-            ),
-            map_from_odom=None if odometry is None else map_from_base @ odometry.inverse(),
-            odom_from_base=odometry,
-        )
-
-    @staticmethod
-    def _carry(fix: Fix, frame: Observed) -> Pose:
-        """The base pose of a fix carried to a frame by odometry, or left where it was."""
-        if fix.map_from_odom is None or frame.odom_from_base is None:
-            return fix.map_from_base
-        return fix.map_from_odom @ frame.odom_from_base
-
-    def _disagreement(self, before: Fix, now: Fix, frame: Observed) -> str:
+        known = self._known or self._candidate
+        if known is None:
+            self._enter(Event.REFUSED)
+            return
         options = self.options
-        metres_allowed, degrees_allowed = options.agreement_m, options.agreement_deg
-        if before.map_from_odom is None or frame.odom_from_base is None:
-            elapsed = max(now.stamp - before.stamp, 0.0)
-            metres_allowed += options.max_speed * elapsed
-            degrees_allowed += options.max_turn_deg * elapsed
-        metres, radians = (
-            self._carry(before, frame).inverse().distance(now.map_from_base.inverse())
-        )
-        degrees = float(torch.rad2deg(radians))
-        if float(metres) <= metres_allowed and degrees <= degrees_allowed:
+        expected = carry(known, stamp, odom_from_base, options.motion)
+        if self._known is not None and expected.odom_from_base is not None:
+            self._known = expected
+        late = stamp - self._heard > options.lost_after
+        vague = self._is_vague(expected)
+        moved = self.fix is not None and stamp - self._since >= options.moved_after
+        if not (late or vague or moved):
+            self._enter(Event.REFUSED)
+            return
+        candidate = self._candidate if moved else None
+        self._forget()
+        self._candidate = candidate
+        self._enter(Event.EXPIRED)
+
+    def _believe(self, found: Belief) -> Belief:
+        self._forget()
+        self._enter(Event.AGREED)
+        self.fix = self._known = found
+        self._heard = found.stamp
+        return found
+
+    def _confirm(self, found: Belief, frame: Observed) -> bool:
+        """Whether an estimate agrees with the candidate before it, whose place it takes."""
+        before, self._candidate = self._candidate, found
+        if before is not None and not self._contradiction(before, found, frame):
+            return True
+        self._since = frame.stamp
+        return False
+
+    def _expected(self, known: Belief, frame: Observed) -> Belief:
+        return carry(known, frame.stamp, frame.odom_from_base, self.options.motion)
+
+    def _contradiction(self, known: Belief, found: Belief, frame: Observed) -> str:
+        expected = self._expected(known, frame)
+        sigmas, metres, degrees = disagreement(expected, found, self.options.motion)
+        if sigmas <= self.options.agreement:
             return ""
-        return f"{float(metres):.2f} m and {degrees:.0f} deg from where motion allows"
+        return (
+            f"{metres:.2f} m and {degrees:.0f} deg from where it was expected, "
+            f"{sigmas:.0f} standard deviations"
+        )
+
+    def _is_vague(self, belief: Belief) -> bool:
+        options = self.options
+        return belief.sigma_m > options.lost_m or belief.sigma_deg > options.lost_deg
+
+    def _vague(self, found: Belief) -> str:
+        if not self._is_vague(found):
+            return ""
+        return (
+            f"too vague: standard deviations of {found.sigma_m:.2f} m and "
+            f"{found.sigma_deg:.0f} deg"
+        )
+
+    def _tilt(self, found: Belief) -> str:
+        if not self.options.gravity_deg or found.odom_from_base is None:
+            return ""
+        up = (found.map_from_base.rotation[2] * found.odom_from_base.rotation[2]).sum()
+        degrees = math.degrees(math.acos(float(up.clamp(-1, 1))))
+        if degrees <= self.options.gravity_deg:
+            return ""
+        return f"tilted by {degrees:.0f} deg against the gravity of odometry"

@@ -168,14 +168,19 @@ class TransformBroadcaster:
     """Publishes transforms on /tf."""
 
     def __init__(self, node: Node) -> None:
+        self._node = node
         if _tf2_ros is not None:
-            self._send = _tf2_ros.TransformBroadcaster(node).sendTransform
+            broadcaster = _tf2_ros.TransformBroadcaster(node)
+            self._publisher, self._send = broadcaster.pub_tf, broadcaster.sendTransform
             return
-        publisher = node.create_publisher(TFMessage, "/tf", QoSProfile(depth=100))
-        self._send = lambda message: publisher.publish(TFMessage(transforms=[message]))
+        self._publisher = node.create_publisher(TFMessage, "/tf", QoSProfile(depth=100))
+        self._send = lambda message: self._publisher.publish(TFMessage(transforms=[message]))
 
     def send(self, message: TransformStamped) -> None:
         self._send(message)
+
+    def close(self) -> None:
+        self._node.destroy_publisher(self._publisher)
 
 
 class TransformBuffer:
@@ -187,16 +192,17 @@ class TransformBuffer:
             self._tf2 = _tf2_ros.Buffer()
             self._listener = _tf2_ros.TransformListener(self._tf2, node)
             return
-        self._store = TransformStore(seconds)
+        self._node, self._store = node, TransformStore(seconds)
         latched = QoSProfile(
             depth=100,
             durability=DurabilityPolicy.TRANSIENT_LOCAL,
             reliability=ReliabilityPolicy.RELIABLE,
         )
-        node.create_subscription(TFMessage, "/tf", self._store.add, QoSProfile(depth=100))
-        node.create_subscription(
+        moving = node.create_subscription(TFMessage, "/tf", self._store.add, QoSProfile(depth=100))
+        static = node.create_subscription(
             TFMessage, "/tf_static", lambda m: self._store.add(m, static=True), latched
         )
+        self._subscriptions = (moving, static)
 
     def lookup(self, target: str, source: str, stamp: TimeMessage | None = None) -> Pose:
         """target_from_source at a stamp, or the latest. Raises TransformError."""
@@ -208,6 +214,14 @@ class TransformBuffer:
             return pose_of(self._tf2.lookup_transform(target, source, time))
         except _tf2_ros.TransformException as error:  # type: ignore[union-attr]
             raise TransformError(str(error)) from None
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._tf2 is not None:
+            self._listener.unregister()
+            return
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
 
     def clear(self) -> None:
         """Forget moving transforms, as after a jump of the clock."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import torch
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from pixloc_ros.localization import State
+from pixloc_ros.localization import LocalizationResult, State
 
 
 class Journal:
@@ -98,13 +101,56 @@ def input_status(
     )
 
 
-def map_status(
-    name: str, path: str, references: int, points: int, device: str
-) -> DiagnosticStatus:
-    """The task `map`: which map is served, and by which device."""
+def map_status(name: str, path: str, references: int, points: int) -> DiagnosticStatus:
+    """The task `map`: which map is served; an error when none is."""
+    return DiagnosticStatus(
+        level=DiagnosticStatus.OK if references else DiagnosticStatus.ERROR,
+        name=f"{name}: map",
+        message=f"{references} references" if references else "no map is served",
+        values=_values(file=path, references=references, points=points),
+    )
+
+
+def device_status(name: str, device: torch.device) -> DiagnosticStatus:
+    """The task `device`: where the network runs, and the memory in use."""
+    facts: dict[str, object] = {"device": device, "memory_mb": f"{resident_mb():.0f}"}
+    if device.type == "cuda":
+        facts["device_memory_mb"] = f"{torch.cuda.memory_allocated(device) / 2**20:.0f}"
     return DiagnosticStatus(
         level=DiagnosticStatus.OK,
-        name=f"{name}: map",
-        message=f"{references} references",
-        values=_values(file=path, references=references, points=points, device=device),
+        name=f"{name}: device",
+        message=str(device),
+        values=_values(**facts),
+    )
+
+
+def resident_mb() -> float:
+    """Memory of this process, MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def frame_status(
+    name: str, state: State, result: LocalizationResult, fixed: bool, milliseconds: float
+) -> DiagnosticStatus:
+    """`~/status`: what became of one frame."""
+    statistics = result.statistics
+    return DiagnosticStatus(
+        level=DiagnosticStatus.OK if fixed else DiagnosticStatus.WARN,
+        name=name,
+        message=f"{state.value}: {result.reason}",
+        values=_values(
+            state=state.value,
+            fix=fixed,
+            status=result.status.value,
+            reason=result.reason,
+            from_prior=result.from_prior,
+            cameras=len(result.reprojections),
+            points=statistics.points,
+            visible=f"{statistics.visible:.3f}",
+            inliers=f"{statistics.inliers:.3f}",
+            matches=statistics.matches,
+            cost=f"{statistics.cost:.4f}",
+            latency_ms=f"{milliseconds:.1f}",
+        ),
     )

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import rclpy
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.logging import get_logger
 
 from pixloc_ros.errors import InputError
@@ -52,4 +53,13 @@ def _spin() -> None:
         stack.callback(node.close)
         stack.callback(executor.shutdown)
         executor.add_node(node)
+        if node.parameters.autostart:
+            start(node)
         executor.spin()
+
+
+def start(node: LocalizationNode) -> None:
+    """Configure and activate without a lifecycle manager. Raises InputError when that fails."""
+    for transition in (node.trigger_configure, node.trigger_activate):
+        if transition() != TransitionCallbackReturn.SUCCESS:
+            raise InputError(node.failure or "the node could not be started")

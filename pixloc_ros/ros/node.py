@@ -1,86 +1,65 @@
-"""The localization node: topics in, pose and transform out."""
+"""The localization node: a lifecycle, topics in, pose and transform out."""
 
 from __future__ import annotations
 
+import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Generator
+from dataclasses import replace
 
+import numpy as np
 import torch
-from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import JumpThreshold, TimeJump
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, JumpThreshold, TimeJump
+from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
-from rclpy.node import Node
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import (
-    DurabilityPolicy,
-    HistoryPolicy,
-    QoSProfile,
-    ReliabilityPolicy,
-    qos_profile_sensor_data,
-)
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.time import Time
 from std_msgs.msg import Header
+from std_srvs.srv import Empty, SetBool, Trigger
 
-from pixloc_ros.features import ImageError, open_network
+from pixloc_ros.errors import InputError
+from pixloc_ros.features import ImageError
 from pixloc_ros.geometry import CameraError, Pose
 from pixloc_ros.localization import (
-    Fix,
-    Localizer,
-    LocalizerOptions,
+    Belief,
+    LocalizationResult,
     Observed,
-    State,
     Status,
     Tracker,
     TrackerOptions,
+    View,
 )
-from pixloc_ros.mapping import PixMap
-from pixloc_ros.options import override, select_device
+from pixloc_ros.options import override
+from pixloc_ros.ros import diagnostics as tasks
 from pixloc_ros.ros import parameters as node_parameters
-from pixloc_ros.ros.bridge import (
-    TransformBroadcaster,
-    TransformBuffer,
-    TransformError,
-    image_to_rgb,
-    point_cloud,
-)
-from pixloc_ros.ros.conversions import (
-    camera_of,
-    pose_with_covariance,
-    seconds,
-    transform_stamped,
-)
-from pixloc_ros.ros.diagnostics import Journal, input_status, localization_status, map_status
+from pixloc_ros.ros.bridge import TransformBuffer, TransformError, image_to_rgb
+from pixloc_ros.ros.cameras import Cameras, Frame
+from pixloc_ros.ros.conversions import camera_of, seconds
 from pixloc_ros.ros.odometry import OdometryBuffer
+from pixloc_ros.ros.outputs import Diagnostics, Outputs
+from pixloc_ros.ros.pose_hint import belief_at, belief_of
+from pixloc_ros.ros.serving import Serving
 from pixloc_ros.ros.worker import Worker
+from pixloc_ros.visualization.overlay import draw_result
 
-LATEST = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=1,
-    reliability=ReliabilityPolicy.BEST_EFFORT,
-    durability=DurabilityPolicy.VOLATILE,
-)
-LATCHED = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
+SILENCE = 1.0
+"""Seconds without a frame after which the robot only coasts."""
+PATIENCE = 5.0
+"""Seconds that `~/relocalize` waits for an image."""
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
-@dataclass(frozen=True)
-class _Frame:
-    image: Image | CompressedImage
-    info: CameraInfo
-
-
-class LocalizationNode(Node):
-    """Says where the robot is. Raises InputError when its parameters or its map are unusable.
+class LocalizationNode(LifecycleNode):
+    """Says where the robot is. Raises InputError for impossible parameters.
 
     The executor's thread only receives and re-sends; one worker thread localizes the newest
-    frame.
+    frame. `failure` says why the last transition failed.
     """
 
     def __init__(self) -> None:
@@ -88,90 +67,306 @@ class LocalizationNode(Node):
         self.parameters = node_parameters.declare(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.add_post_set_parameters_callback(self._on_parameters_set)
-        p = self.parameters
-        if p.num_threads:
-            torch.set_num_threads(p.num_threads)
-        self.map = PixMap(p.map, p.cache_mb)
-        device = select_device(p.device)
-        network = open_network(p.weights or None).to(device)
-        self.localizer = Localizer(self.map, network, override(LocalizerOptions(), p.localizer))
-        self.localizer.warm_up()
-        self.tracker = Tracker(override(TrackerOptions(), p.tracker))
-        self.journal = Journal()
-        self._device = str(device)
-        self._fix: Fix | None = None
-        self._info: CameraInfo | None = None
-        self._received = (time.monotonic(), 0)
+        self.failure = ""
+        self.journal = tasks.Journal()
+        self.tracker = Tracker(override(TrackerOptions(), self.parameters.tracker))
+        # what the executor and the worker both touch: tracker, hint and requests
+        self._lock = threading.Lock()
+        # answers to what was asked before the last reset or hint are not wanted any more
+        self._epoch = 0
+        self._hint: Belief | None = None
+        self._requests: list[Outcome] = []
+        self._enabled = True
+        self._active = False
+        self._heard = (time.monotonic(), 0)
+        # the stamp of the last frame, and when it was taken up
+        self._frame_stamp = self._frame_taken = 0.0
+        self._accepted = -1e9
         self._delay = 0.0
+        self._serving: Serving | None = None
+        self._next: Serving | None = None
+        self._diagnostics = Diagnostics(self)
+        # speaks even where simulated time stands still
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._every_second, clock=self._steady)
 
-        self._odometry = OdometryBuffer(p.base_frame_id)
+    # -- lifecycle ---------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Read map and network and make the publishers and services."""
+        p = self.parameters
+        try:
+            missing = node_parameters.missing_file(p)
+            if missing:
+                raise InputError(missing)
+            self._serving = Serving.load(p)
+        except InputError as error:
+            return self._failed(error)
+        self._odometry = OdometryBuffer(
+            p.odom_frame_id,
+            p.base_frame_id,
+            10 * self.tracker.options.motion.max_speed,
+            self._on_odometry_jump,
+        )
         self._transforms = TransformBuffer(self)
-        self._broadcaster = TransformBroadcaster(self)
-        self._pose = self.create_publisher(PoseWithCovarianceStamped, "pose", LATCHED)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._points = self.create_publisher(PointCloud2, "~/map_points", LATCHED)
-        header = Header(frame_id=p.global_frame_id, stamp=self.get_clock().now().to_msg())
-        self._points.publish(point_cloud(header, self.map.points.numpy()))
+        self._outputs = Outputs(self, p.global_frame_id)
+        self._outputs.map(self._serving.map)
+        make = self.create_service
+        self._offered = [
+            make(Empty, "reinitialize_global_localization", self._on_reinitialize),
+            # of a group of its own: it waits for what the others receive
+            make(
+                Trigger,
+                "~/relocalize",
+                self._on_relocalize,
+                callback_group=MutuallyExclusiveCallbackGroup(),
+            ),
+            make(SetBool, "~/enable", self._on_enable),
+        ]
+        self._hints = self.create_subscription(
+            PoseWithCovarianceStamped, "initialpose", self._on_hint, 5
+        )
+        self.get_logger().info(
+            f"serving {p.map}: {len(self._serving.map)} references, "
+            f"{len(self._serving.map.points)} points, {self._serving.network.architecture} on "
+            f"{self._serving.network.device}"
+        )
+        return SUCCESS
 
-        self._worker: Worker[_Frame] = Worker(self._localize, self._on_failure)
-        self.create_subscription(CameraInfo, "camera_info", self._on_info, LATEST)
-        if p.image_transport == "compressed":
-            self.create_subscription(CompressedImage, "image/compressed", self._on_image, LATEST)
-        else:
-            self.create_subscription(Image, "image", self._on_image, LATEST)
-        if p.odometry == "topic":
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Listen to cameras and odometry, and send."""
+        p = self.parameters
+        self._worker: Worker[tuple[Frame, ...]] = Worker(self._localize, self._on_failure)
+        self._moving = (
             self.create_subscription(Odometry, "odom", self._odometry.add, qos_profile_sensor_data)
-        self.create_timer(1.0 / p.transform_rate, self._broadcast)
-        self.create_timer(1.0, self._diagnose)
+            if p.odometry == "topic"
+            else None
+        )
+        self._cameras = Cameras(
+            self,
+            p.cameras,
+            p.image_transport == "compressed",
+            p.camera_tolerance,
+            self._on_frames,
+            self._on_uncalibrated,
+        )
+        self._sender = self.create_timer(1.0 / p.transform_rate, self._broadcast)
         # a bag that starts again, or a simulation that is reset
-        self._jump = self.get_clock().create_jump_callback(
+        self._jumps = self.get_clock().create_jump_callback(
             JumpThreshold(
                 min_forward=None, min_backward=Duration(seconds=-0.5), on_clock_change=True
             ),
             post_callback=self._on_jump,
         )
-        self.get_logger().info(
-            f"serving {p.map}: {len(self.map)} references, "
-            f"{len(self.map.points)} points, {network.architecture} on {device}"
-        )
+        self._active = True
+        if self._hint is None and p.set_initial_pose:
+            self._hint = belief_at(
+                self._now(),
+                p.initial_pose_x,
+                p.initial_pose_y,
+                p.initial_pose_z,
+                p.initial_pose_yaw,
+            )
+        if self._hint is not None:
+            self._take_hint(self._hint)
+        return super().on_activate(state)
 
-    # -- executor thread ---------------------------------------------------------------------
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop listening and sending, and forget where the robot was."""
+        self._stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the map and the network."""
+        self._free()
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and free from whatever state."""
+        self.close()
+        return SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to unconfigured, with nothing held."""
+        self.close()
+        return SUCCESS
+
+    def close(self) -> None:
+        """Stop the worker and free the map; whatever of it there is."""
+        self._stop()
+        self._free()
+
+    def _failed(self, error: Exception) -> TransitionCallbackReturn:
+        self.failure = " ".join(str(error).split())
+        if not self.parameters.autostart:  # else whoever started the node says it
+            self.get_logger().error(self.failure)
+        return FAILURE
+
+    def _stop(self) -> None:
+        if not self._active:
+            return
+        self._active = False
+        self._jumps.unregister()
+        self._cameras.close()
+        if self._moving is not None:
+            self.destroy_subscription(self._moving)
+        self.destroy_timer(self._sender)
+        self._worker.stop()
+        self._forget("deactivated")
+
+    def _free(self) -> None:
+        if self._serving is None:
+            return
+        for service in self._offered:
+            self.destroy_service(service)
+        self.destroy_subscription(self._hints)
+        self._outputs.close()
+        self._transforms.close()
+        self._serving.close()
+        self._serving = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    # -- parameters --------------------------------------------------------------------------
 
     def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
-        return node_parameters.judge(self.parameters, changes)
+        """Accept or refuse a whole batch; another map is opened before it is accepted."""
+        wanted = node_parameters.updated(self.parameters, changes)
+        reason = node_parameters.problem(wanted)
+        serving = self._serving
+        if not reason and serving is not None and wanted.map != serving.path:
+            reason = node_parameters.missing_file(wanted)
+            if not reason:
+                try:
+                    self._next = Serving.of(wanted, serving.network, serving.localizer.options)
+                except InputError as error:
+                    reason = str(error)
+        return SetParametersResult(successful=not reason, reason=reason)
 
     def _on_parameters_set(self, changes: list[Parameter]) -> None:
         self.parameters = node_parameters.updated(self.parameters, changes)
+        with self._lock:
+            self.tracker.options = override(TrackerOptions(), self.parameters.tracker)
+        if self._next is not None:
+            self._serve(self._next)
+            self._next = None
 
-    def _on_info(self, message: CameraInfo) -> None:
-        self._info = message
+    def _serve(self, serving: Serving) -> None:
+        """Another map in place of the one that is served."""
+        assert self._serving is not None
+        if self._active:
+            self._worker.stop()
+        self._serving.close()
+        self._serving = serving
+        self._forget("another map is served")
+        self._outputs.map(serving.map)
+        if self._active:
+            self._worker = Worker(self._localize, self._on_failure)
+        self.get_logger().info(f"now serving {serving.path}: {len(serving.map)} references")
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
-        self._delay = self.get_clock().now().nanoseconds * 1e-9 - seconds(message.header.stamp)
-        if self._info is None:
-            self.get_logger().warning(
-                "images but no camera_info yet: nothing can be localized",
-                throttle_duration_sec=2.0,
-            )
+    # -- executor thread ---------------------------------------------------------------------
+
+    def _now(self) -> float:
+        return self.get_clock().now().nanoseconds * 1e-9
+
+    def _forget(self, why: str) -> None:
+        """Whatever is known or under way is void."""
+        with self._lock:
+            self._epoch += 1
+            self.tracker.reset()
+            waiting, self._requests = self._requests, []
+        for request in waiting:
+            request.told = (False, why)
+
+    def _on_uncalibrated(self, camera: str) -> None:
+        self.get_logger().warning(
+            f"images but no camera_info yet ({camera}): nothing can be localized",
+            throttle_duration_sec=2.0,
+        )
+
+    def _on_frames(self, frames: tuple[Frame, ...]) -> None:
+        self._delay = self._now() - frames[0].stamp
+        if not self._enabled:
             return
-        self._worker.mailbox.put(_Frame(message, self._info))
+        rate, now = self.parameters.max_rate, time.monotonic()
+        # a little early is in time: cameras are not that regular
+        if rate and now - self._accepted < 0.9 / rate:
+            return
+        self._accepted = now
+        self._worker.mailbox.put(frames)
 
     def _on_jump(self, jump: TimeJump) -> None:
         self.get_logger().warning("the clock jumped: starting over")
         self._worker.mailbox.clear()
         self._odometry.clear()
         self._transforms.clear()
-        self._fix = None
-        self.tracker.reset()
+        self._forget("the clock jumped")
+
+    def _on_odometry_jump(self, reason: str) -> None:
+        self.get_logger().warning(f"{reason}: it says nothing about the way since the last fix")
+        with self._lock:
+            self._epoch += 1
+            self.tracker.forget_odometry()
+
+    def _on_hint(self, message: PoseWithCovarianceStamped) -> None:
+        try:
+            belief = belief_of(message, self.parameters.global_frame_id)
+        except InputError as error:
+            self.get_logger().error(str(error))
+            return
+        if self._active:
+            self._take_hint(belief)
+        else:
+            self._hint = belief
+            self.get_logger().info("initialpose is kept until the node is active")
+
+    def _take_hint(self, belief: Belief) -> None:
+        """A hint of the past is carried on by the odometry since; none of the future is."""
+        now = self._now()
+        stamp = belief.stamp if 0 < belief.stamp <= now else now
+        odometry = self._odometry.at(stamp, 0.0) or self._odometry.newest
+        if self.parameters.odometry == "tf":
+            odometry = self._transform_odometry(Time(nanoseconds=round(stamp * 1e9)), 0.0)
+            odometry = odometry or self._transform_odometry(None, 0.0)
+        with self._lock:
+            self._epoch += 1
+            self._hint = None
+            self.tracker.hint(replace(belief, stamp=now, odom_from_base=odometry))
+        x, y, _ = belief.map_from_base.translation.tolist()
+        self.get_logger().info(f"looking first where somebody says: x {x:.2f} m, y {y:.2f} m")
+
+    def _on_reinitialize(self, request: Empty.Request, answer: Empty.Response) -> Empty.Response:
+        self.get_logger().info("searching anew, as asked")
+        self._forget("the search was started anew")
+        return answer
+
+    def _on_enable(self, request: SetBool.Request, answer: SetBool.Response) -> SetBool.Response:
+        self._enabled = request.data
+        answer.success = True
+        answer.message = "localizing" if request.data else "images are ignored"
+        return answer
+
+    async def _on_relocalize(
+        self, request: Trigger.Request, answer: Trigger.Response
+    ) -> Trigger.Response:
+        """Search with the next image, and say what became of it."""
+        if not self._active or not self._enabled:
+            answer.success = False
+            answer.message = "the node is not active" if self._enabled else "switched off"
+            return answer
+        outcome = Outcome()
+        with self._lock:
+            self._requests.append(outcome)
+        answer.success, answer.message = await outcome
+        return answer
 
     def _broadcast(self) -> None:
-        fix, p = self._fix, self.parameters
-        if fix is None or not p.tf_broadcast:
+        fix, p = self.tracker.fix, self.parameters
+        if fix is None or not p.tf_broadcast or not self._active:
             return
-        now = self.get_clock().now()
         if p.odometry == "none":
-            # without odometry a pose is only good for as long as the robot may be coasting
-            if now.nanoseconds * 1e-9 - fix.stamp > self.tracker.options.lost_after:
+            # an old pose is not served as a new one
+            if not self.tracker.holds(self._now()):
                 return
             child, pose = p.base_frame_id, fix.map_from_base
         elif fix.map_from_odom is not None:
@@ -182,118 +377,197 @@ class LocalizationNode(Node):
                 throttle_duration_sec=5.0,
             )
             return
-        ahead = now + Duration(seconds=p.transform_tolerance)
-        self._broadcaster.send(transform_stamped(ahead.to_msg(), p.global_frame_id, child, pose))
+        self._outputs.transform(child, pose, p.transform_tolerance)
+
+    def _every_second(self) -> None:
+        self._answer_late_requests()
+        if self._active:
+            self._notice_silence()
+        self._diagnose()
+
+    def _answer_late_requests(self) -> None:
+        late = time.monotonic() - PATIENCE
+        with self._lock:
+            over = [request for request in self._requests if request.since < late]
+            self._requests = [request for request in self._requests if request.since >= late]
+        for request in over:
+            request.told = (False, f"no image for {PATIENCE:g} s")
+
+    def _notice_silence(self) -> None:
+        silent = self._now() - self._frame_taken
+        if self.tracker.fix is None or silent < SILENCE:
+            return
+        odometry = self._odometry.newest
+        if self.parameters.odometry == "tf":
+            odometry = self._transform_odometry(None, 0.0)
+        with self._lock:
+            self.tracker.refuse(self._frame_stamp + silent, odometry)
 
     def _diagnose(self) -> None:
-        now, mailbox = time.monotonic(), self._worker.mailbox
-        then, before = self._received
-        self._received = (now, mailbox.received)
+        if not self.context.ok():
+            return
         name = self.get_fully_qualified_name().lstrip("/")
-        self._diagnostics.publish(
-            DiagnosticArray(
-                header=Header(stamp=self.get_clock().now().to_msg()),
-                status=[
-                    localization_status(name, self.tracker.state, self.journal),
-                    input_status(
-                        name,
-                        (mailbox.received - before) / max(now - then, 1e-3),
-                        self._delay,
-                        mailbox.dropped,
-                        self._odometry.problem,
-                    ),
-                    map_status(
-                        name,
-                        self.parameters.map,
-                        len(self.map),
-                        len(self.map.points),
-                        self._device,
-                    ),
-                ],
+        serving, now = self._serving, time.monotonic()
+        said = [
+            tasks.map_status(
+                name,
+                self.parameters.map,
+                len(serving.map) if serving else 0,
+                len(serving.map.points) if serving else 0,
             )
-        )
+        ]
+        if serving is not None:
+            said.append(tasks.device_status(name, serving.network.device))
+        if self._active:
+            mailbox = self._worker.mailbox
+            then, before = self._heard
+            self._heard = (now, mailbox.received)
+            rate = max(mailbox.received - before, 0) / max(now - then, 1e-3)
+            said += [
+                tasks.localization_status(name, self.tracker.state, self.journal),
+                tasks.input_status(
+                    name, rate, self._delay, mailbox.dropped, self._odometry.problem
+                ),
+            ]
+        self._diagnostics.publish(said)
 
     # -- worker thread -----------------------------------------------------------------------
 
     def _on_failure(self, error: Exception) -> None:
         if not self.context.ok():
             return  # ROS was shut down under the frame at hand
-        self.journal.failed(f"{type(error).__name__}: {error}")
-        self.get_logger().error(
-            f"frame dropped: {type(error).__name__}: {error}", throttle_duration_sec=2.0
-        )
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, torch.cuda.OutOfMemoryError) and self._serving is not None:
+            torch.cuda.empty_cache()
+            self._serving = self._serving.on_cpu()
+            reason = "the GPU is out of memory: going on, slower, on the CPU"
+        self.journal.failed(reason)
+        self.get_logger().error(f"frame dropped: {reason}", throttle_duration_sec=2.0)
 
-    def _localize(self, frame: _Frame) -> None:
+    def _localize(self, frames: tuple[Frame, ...]) -> None:
         begun = time.perf_counter()
-        try:
-            camera = camera_of(frame.info, self.parameters.rectified)
-            image = image_to_rgb(frame.image)
-            observed = self._observe(frame.image.header)
-        except (CameraError, ImageError, TransformError) as error:
-            self._unusable(str(error), seconds(frame.image.header.stamp))
+        serving = self._serving
+        assert serving is not None
+        stamp = self._frame_stamp = frames[0].stamp
+        self._frame_taken = self._now()
+        epoch = self._epoch
+        views, observed, reason = self._observe(frames)
+        if observed is None:
+            self._unusable(reason, stamp)
             return
-        result = self.localizer.localize(image, camera, self.tracker.prior(observed))
+        with self._lock:
+            requests, self._requests = self._requests, []
+            prior = None if requests else self.tracker.prior(observed)
+        result = serving.localizer.localize_views(views, prior)
         if result.status is Status.BAD_INPUT:
-            self._unusable(result.reason, observed.stamp)
-            return
-        fix, result = self.tracker.update(result, observed)
+            reason = result.reason
+        with self._lock:
+            if epoch != self._epoch:
+                result = replace(result, status=Status.REJECTED, reason="no longer asked for")
+                fix = None
+            else:
+                fix, result = self.tracker.update(result, observed)
+            state = self.tracker.state
         milliseconds = 1e3 * (time.perf_counter() - begun)
-        self.journal.finished(milliseconds, result.reason, fix is not None)
-        if fix is None:
-            self.get_logger().info(
-                f"{self.tracker.state.value}: {result.reason}", throttle_duration_sec=2.0
+        if reason:
+            self._say_unusable(reason)
+        else:
+            self.journal.finished(milliseconds, result.reason, fix is not None)
+        if fix is not None:
+            when = Time.from_msg(frames[0].image.header.stamp)
+            self._outputs.pose(fix, when, self.parameters.diagonal_covariance)
+            self._broadcast()
+        else:
+            self.get_logger().info(f"{state.value}: {result.reason}", throttle_duration_sec=2.0)
+        name = self.get_fully_qualified_name().lstrip("/")
+        status = tasks.frame_status(name, state, result, fix is not None, milliseconds)
+        self._outputs.status(status)
+        for request in requests:
+            request.told = (result.ok, _told(result, fix, status.message))
+        if self._outputs.debug_wanted and result.status is not Status.BAD_INPUT:
+            header = Header(
+                stamp=frames[0].image.header.stamp, frame_id=frames[0].image.header.frame_id
             )
-            self._forget_when_lost()
-            return
-        self._fix = fix
-        self._pose.publish(
-            pose_with_covariance(
-                frame.image.header.stamp,
-                self.parameters.global_frame_id,
-                fix.map_from_base,
-                fix.covariance,
-            )
-        )
-        self._broadcast()
-
-    def _forget_when_lost(self) -> None:
-        if self.tracker.state is State.LOST:
-            self._fix = None
+            images = [np.atleast_3d(view.image) for view in views]
+            self._outputs.debug(header, draw_result(images, result, status.message))
 
     def _unusable(self, reason: str, stamp: float) -> None:
         """A frame that says nothing: the robot coasts, and is lost after a while."""
-        self.tracker.refuse(stamp)
-        self._forget_when_lost()
+        with self._lock:
+            self.tracker.refuse(stamp, self._odometry.at(stamp, 0.0))
+        self._say_unusable(reason)
+
+    def _say_unusable(self, reason: str) -> None:
         self.journal.failed(reason)
         self.get_logger().error(reason, throttle_duration_sec=2.0)
 
-    def _observe(self, header: Header) -> Observed:
-        """Extrinsics and odometry at the stamp of an image. Raises TransformError."""
-        p = self.parameters
-        base_from_cam = self._transforms.lookup(p.base_frame_id, header.frame_id)
-        stamp = seconds(header.stamp)
-        odometry: Pose | None = None
-        if p.odometry == "topic":
-            odometry = self._odometry.at(stamp, p.odometry_wait)
-        elif p.odometry == "tf":
-            odometry = self._odometry_from_tf(header, p.odometry_wait)
-        return Observed(stamp, base_from_cam, odometry)
+    def _observe(self, frames: tuple[Frame, ...]) -> tuple[list[View], Observed | None, str]:
+        """What the frames show and where the robot was, and what is wrong with any of them.
 
-    def _odometry_from_tf(self, header: Header, wait: float) -> Pose | None:
+        Cameras that cannot be used are left out; without any there is no observation.
+        """
+        p = self.parameters
+        views: list[View] = []
+        observed: Observed | None = None
+        reason = ""
+        for frame in frames:
+            header = frame.image.header
+            try:
+                camera = camera_of(frame.info, p.rectified)
+                image = image_to_rgb(frame.image)
+                base_from_cam = self._transforms.lookup(p.base_frame_id, header.frame_id)
+            except (CameraError, ImageError, TransformError) as error:
+                reason = str(error)
+                continue
+            if observed is None:
+                observed = Observed(frame.stamp, base_from_cam, self._odometry_at(header))
+            cam_from_rig = base_from_cam.inverse() @ observed.base_from_cam
+            views.append(View(image, camera, cam_from_rig))
+        return views, observed, reason
+
+    def _odometry_at(self, header: Header) -> Pose | None:
+        p = self.parameters
+        if p.odometry == "topic":
+            return self._odometry.at(seconds(header.stamp), p.odometry_wait)
+        if p.odometry == "tf":
+            return self._transform_odometry(Time.from_msg(header.stamp), p.odometry_wait)
+        return None
+
+    def _transform_odometry(self, stamp: Time | None, wait: float) -> Pose | None:
+        """odom_from_base at a stamp, or the latest, from TF; waits, so only for the worker."""
         p = self.parameters
         deadline = time.monotonic() + wait
         while True:
             try:
-                return self._transforms.lookup(p.odom_frame_id, p.base_frame_id, header.stamp)
+                when = None if stamp is None else stamp.to_msg()
+                return self._transforms.lookup(p.odom_frame_id, p.base_frame_id, when)
             except TransformError as error:
                 if time.monotonic() >= deadline:
-                    self.get_logger().warning(f"no odometry: {error}", throttle_duration_sec=5.0)
+                    if wait:
+                        self.get_logger().warning(
+                            f"no odometry: {error}", throttle_duration_sec=5.0
+                        )
                     return None
                 time.sleep(0.02)
 
-    # -- end ---------------------------------------------------------------------------------
 
-    def close(self) -> None:
-        """Stop the worker and free the map, before the node is destroyed."""
-        self._worker.stop()
-        self.map.close()
+class Outcome:
+    """What somebody waits for. The executor polls what is awaited: not more often than needed."""
+
+    def __init__(self) -> None:
+        self.since = time.monotonic()
+        self.told: tuple[bool, str] | None = None
+
+    def __await__(self) -> Generator[None, None, tuple[bool, str]]:
+        while self.told is None:
+            time.sleep(0.002)
+            yield
+        return self.told
+
+
+def _told(result: LocalizationResult, fix: Belief | None, message: str) -> str:
+    """What `~/relocalize` answers."""
+    if not result.ok or fix is None:
+        return message
+    x, y, z = fix.map_from_base.translation.tolist()
+    return f"{message}, x {x:.3f} m, y {y:.3f} m, z {z:.3f} m"

@@ -1,18 +1,28 @@
 from __future__ import annotations
 
+import itertools
+import math
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
 from pixloc_ros.geometry import Pose
 from pixloc_ros.localization import (
+    TRANSITIONS,
+    Belief,
+    Event,
     LocalizationResult,
+    MotionOptions,
     Observed,
     State,
     Status,
     Tracker,
     TrackerOptions,
 )
-from pixloc_ros.localization.frames import base_covariance
+from pixloc_ros.localization.frames import base_covariance, camera_covariance
+from pixloc_ros.localization.motion import carry, disagreement
 
 MOUNT = Pose.exp(torch.tensor([0.2, 0.0, 0.5, 0.1, -1.2, 0.4], dtype=torch.float64))
 MAP_FROM_ODOM = Pose.exp(torch.tensor([5.0, -2.0, 0.0, 0.0, 0.0, 0.7], dtype=torch.float64))
@@ -27,14 +37,16 @@ def observed(stamp, odometry=True):
     return Observed(stamp, MOUNT, driven(stamp) if odometry else None)
 
 
-def answer(stamp, offset=0.0):
+def answer(stamp, offset=0.0, from_prior=False, variance=1e-4, tilt=0.0):
     base = MAP_FROM_ODOM @ driven(stamp)
     base = Pose(base.rotation, base.translation + torch.tensor([offset, 0, 0]).double())
+    leaning = Pose.exp(torch.tensor([0, 0, 0, tilt, 0, 0], dtype=torch.float64))
     return LocalizationResult(
         Status.SUCCESS,
         "aligned",
-        cam_from_map=(base @ MOUNT).inverse(),
-        covariance=torch.eye(6, dtype=torch.float64) * 1e-4,
+        cam_from_map=(base @ leaning @ MOUNT).inverse(),
+        covariance=torch.eye(6, dtype=torch.float64) * variance,
+        from_prior=from_prior,
     )
 
 
@@ -42,8 +54,8 @@ def refused():
     return LocalizationResult(Status.REJECTED, "few inliers")
 
 
-def tracking(odometry=True):
-    tracker = Tracker()
+def tracking(odometry=True, **options):
+    tracker = Tracker(TrackerOptions(**options))
     for stamp in (0.0, 0.1):
         fix, _ = tracker.update(answer(stamp), observed(stamp, odometry))
     assert fix is not None
@@ -58,6 +70,7 @@ def test_first_fix_needs_two_estimates_that_agree():
     assert fix is None
     assert "second estimate" in result.reason
     assert tracker.state is State.RELOCALIZING
+    # found anew, not from the first one: that would only confirm itself
     assert tracker.prior(observed(1.0)) is None
     # the robot moved half a metre between them: odometry explains it
     fix, result = tracker.update(answer(1.0), observed(1.0))
@@ -78,31 +91,51 @@ def test_two_estimates_that_disagree_are_no_fix():
     assert tracker.update(answer(0.2), observed(0.2))[0] is not None
 
 
-def test_a_refusal_between_starts_the_first_fix_over():
+def test_a_candidate_outlives_a_refusal_but_not_many():
     tracker = Tracker()
     tracker.update(answer(0.0), observed(0.0))
     tracker.update(refused(), observed(0.1))
+    assert tracker.state is State.RELOCALIZING
+    assert tracker.update(answer(0.2), observed(0.2))[0] is not None
+    tracker.reset()
+    tracker.update(answer(0.0), observed(0.0))
+    tracker.update(refused(), observed(0.1 + tracker.options.lost_after))
     assert tracker.state is State.UNLOCALIZED
-    assert tracker.update(answer(0.2), observed(0.2))[0] is None
+    assert tracker.update(answer(10.2), observed(10.2))[0] is None
 
 
 def test_the_prior_is_the_last_fix_carried_by_odometry():
     prior = tracking().prior(observed(2.0))
     expected = (MAP_FROM_ODOM @ driven(2.0) @ MOUNT).inverse()
     assert torch.allclose(prior.cam_from_map.matrix(), expected.matrix(), atol=1e-9)
+    assert torch.linalg.eigvalsh(prior.covariance)[0] > 0
+
+
+def test_the_prior_is_less_sure_the_further_the_robot_went():
+    tracker = tracking()
+    near, far = (tracker.prior(observed(s)).covariance.diagonal() for s in (0.2, 4.0))
+    assert (far > near).all()
 
 
 def test_without_odometry_the_robot_is_expected_where_it_was():
     tracker = tracking(odometry=False)
     assert tracker.fix.map_from_odom is None
-    prior = tracker.prior(observed(0.5, odometry=False))
+    prior = tracker.prior(observed(0.3, odometry=False))
     expected = (MAP_FROM_ODOM @ driven(0.1) @ MOUNT).inverse()
     assert torch.allclose(prior.cam_from_map.matrix(), expected.matrix(), atol=1e-9)
     # and may have moved as fast as a robot does
     assert tracker.update(answer(0.5), observed(0.5, odometry=False))[0] is not None
     fix, result = tracker.update(answer(0.6, offset=4.0), observed(0.6, odometry=False))
     assert fix is None
-    assert "motion allows" in result.reason
+    assert "from where it was expected" in result.reason
+
+
+def test_without_odometry_it_is_soon_anybodys_guess():
+    tracker = tracking(odometry=False)
+    tracker.update(refused(), observed(0.5, odometry=False))
+    assert tracker.state is State.COASTING
+    tracker.update(refused(), observed(2.5, odometry=False))
+    assert tracker.state is State.LOST
 
 
 def test_a_jump_is_refused_while_tracking():
@@ -110,7 +143,7 @@ def test_a_jump_is_refused_while_tracking():
     fix, result = tracker.update(answer(0.2, offset=0.8), observed(0.2))
     assert fix is None
     assert result.status is Status.REJECTED
-    assert "from where motion allows" in result.reason
+    assert "0.80 m" in result.reason
     assert tracker.state is State.COASTING
     assert tracker.update(answer(0.3), observed(0.3))[0] is not None
     assert tracker.state is State.TRACKING
@@ -118,26 +151,115 @@ def test_a_jump_is_refused_while_tracking():
 
 def test_coasts_then_is_lost_then_found_again():
     tracker = tracking()
-    options = TrackerOptions()
     assert tracker.update(refused(), observed(0.2))[0] is None
     assert tracker.state is State.COASTING
     assert tracker.prior(observed(0.3)) is not None
-    tracker.update(refused(), observed(0.2 + options.lost_after))
+    late = 0.2 + tracker.options.lost_after
+    tracker.update(refused(), observed(late))
     assert tracker.state is State.LOST
-    assert tracker.prior(observed(3.0)) is None
-    # a kidnapped robot: the map_from_odom of old no longer matters
-    assert tracker.update(answer(4.0, offset=9.0), observed(4.0))[0] is None
+    assert tracker.fix is None
+    assert tracker.prior(observed(late)) is None
+    assert tracker.update(answer(late + 1), observed(late + 1))[0] is None
     assert tracker.state is State.RELOCALIZING
-    assert tracker.update(answer(4.1, offset=9.0), observed(4.1))[0] is not None
+    assert tracker.update(answer(late + 2), observed(late + 2))[0] is not None
     assert tracker.state is State.TRACKING
 
 
-def test_lost_again_while_relocalizing():
+def test_a_carried_off_robot_is_found_where_search_finds_it():
+    """Odometry saw nothing of it: the old place contradicts, the new one is found again."""
     tracker = tracking()
+    states = []
+    for step in range(40):
+        stamp = 0.2 + 0.1 * step
+        fix, _ = tracker.update(answer(stamp, offset=9.0), observed(stamp))
+        states.append(tracker.state)
+        if fix is not None:
+            break
+    assert State.COASTING in states
+    assert tracker.state is State.TRACKING
+    # not before estimates have agreed with each other for a while
+    assert stamp - 0.2 >= tracker.options.moved_after
+    expected = MAP_FROM_ODOM @ driven(stamp)
+    assert float(fix.map_from_base.translation[0] - expected.translation[0]) == pytest.approx(9.0)
+
+
+def test_what_a_wrong_prior_leads_to_is_no_second_place():
+    tracker = tracking()
+    for step in range(40):
+        stamp = 0.2 + 0.1 * step
+        fix, _ = tracker.update(answer(stamp, offset=9.0, from_prior=True), observed(stamp))
+        assert fix is None
+    assert tracker.state is State.COASTING
+
+
+def test_scattered_estimates_never_make_a_fix():
+    tracker = tracking()
+    for step in range(40):
+        stamp = 0.2 + 0.1 * step
+        assert tracker.update(answer(stamp, offset=9.0 + step), observed(stamp))[0] is None
+
+
+def test_what_odometry_cannot_carry_far_is_lost():
+    tracker = tracking(lost_after=1e6)
     tracker.update(refused(), observed(5.0))
-    tracker.update(answer(5.1), observed(5.1))
-    tracker.update(refused(), observed(5.2))
+    assert tracker.state is State.COASTING
+    for second in range(6, 100):  # in circles, 47 metres
+        tracker.update(refused(), observed(float(second)))
     assert tracker.state is State.LOST
+
+
+def test_a_vague_estimate_is_none():
+    tracker = Tracker()
+    for stamp in (0.0, 0.1):
+        fix, result = tracker.update(answer(stamp, variance=4.0), observed(stamp))
+        assert fix is None
+    assert "too vague" in result.reason
+    assert tracker.state is State.UNLOCALIZED
+
+
+def test_gravity_is_looked_at_when_asked_to():
+    leaning = {"tilt": math.radians(8.0)}
+    assert Tracker().update(answer(0.0, **leaning), observed(0.0))[1].ok
+    strict = Tracker(TrackerOptions(gravity_deg=5.0))
+    result = strict.update(answer(0.0, **leaning), observed(0.0))[1]
+    assert result.status is Status.REJECTED
+    assert "tilted by 8 deg" in result.reason
+    assert strict.update(answer(0.0, tilt=0.05), observed(0.0))[1].ok
+
+
+def hint(stamp, offset=0.0, sigma=0.3):
+    base = MAP_FROM_ODOM @ driven(stamp)
+    base = Pose(base.rotation, base.translation + torch.tensor([offset, 0, 0]).double())
+    return Belief(stamp, base, torch.eye(6).double() * sigma**2, driven(stamp))
+
+
+def test_one_estimate_that_agrees_with_a_hint_is_a_fix():
+    tracker = Tracker()
+    tracker.hint(hint(0.0, offset=0.5))
+    assert tracker.state is State.RELOCALIZING
+    prior = tracker.prior(observed(2.0))
+    expected = (hint(0.0, offset=0.5).map_from_odom @ driven(2.0) @ MOUNT).inverse()
+    assert torch.allclose(prior.cam_from_map.matrix(), expected.matrix(), atol=1e-9)
+    assert tracker.update(answer(2.0, from_prior=True), observed(2.0))[0] is not None
+    assert tracker.state is State.TRACKING
+
+
+def test_a_wrong_hint_does_not_stop_the_search():
+    tracker = tracking()
+    tracker.hint(hint(0.2, offset=30.0))
+    assert tracker.fix is None
+    assert tracker.update(answer(0.3), observed(0.3))[0] is None
+    assert tracker.update(answer(0.4), observed(0.4))[0] is not None
+
+
+def test_a_hint_is_forgotten_in_the_end():
+    tracker = Tracker()
+    tracker.hint(hint(0.0))
+    tracker.update(refused(), observed(1.0))
+    assert tracker.prior(observed(1.1)) is not None
+    tracker.update(refused(), observed(1.0 + tracker.options.lost_after))
+    assert tracker.state is State.UNLOCALIZED
+    assert tracker.prior(observed(12.0)) is None
 
 
 def test_reset_forgets():
@@ -145,6 +267,68 @@ def test_reset_forgets():
     tracker.reset()
     assert tracker.state is State.UNLOCALIZED
     assert tracker.prior(observed(0.3)) is None
+    assert tracker.update(answer(0.3), observed(0.3))[0] is None
+
+
+def test_the_documented_table_is_the_one_in_the_code():
+    page = Path(__file__).parents[2] / "doc" / "tracking.md"
+    rows = re.findall(r"^\| (\w+) \| (\w+) \| (\w+) \|$", page.read_text(), re.MULTILINE)
+    told = {(State[a], Event[b]): State[c] for a, b, c in rows if a in State.__members__}
+    every = {Event.HINTED, Event.RESET}
+    assert told == {k: v for k, v in TRANSITIONS.items() if k[1] not in every}
+    assert {k[0] for k in TRANSITIONS if k[1] in every} == set(State)
+
+
+def test_no_order_of_events_leaves_the_table():
+    """Whatever four frames say, and whatever happens between them: a state, never an error."""
+
+    def say(tracker, what, stamp):
+        if what == "good":
+            tracker.update(answer(stamp), observed(stamp))
+        elif what == "else":
+            tracker.update(answer(stamp, offset=5.0), observed(stamp))
+        elif what == "none":
+            tracker.update(refused(), observed(stamp, odometry=False))
+        elif what == "late":
+            tracker.refuse(stamp + 30.0)
+        else:
+            tracker.hint(hint(stamp))
+
+    for story in itertools.product(["good", "else", "none", "late", "hint"], repeat=4):
+        tracker = Tracker()
+        for number, what in enumerate(story):
+            say(tracker, what, 0.1 * number)
+            fixed = tracker.state in (State.TRACKING, State.COASTING)
+            assert (tracker.fix is not None) is fixed, story
+
+
+def test_carrying_swings_the_error_of_the_orientation():
+    belief = Belief(
+        0.0,
+        MAP_FROM_ODOM,
+        torch.diag(torch.tensor([0, 0, 0, 0, 0, 0.01**2]).double()),
+        Pose.identity(dtype=torch.float64),
+    )
+    on = Pose.exp(torch.tensor([10.0, 0, 0, 0, 0, 0], dtype=torch.float64))
+    quiet = MotionOptions(drift=0.0, drift_deg=0.0, turn_drift=0.0)
+    far = carry(belief, 1.0, on, quiet)
+    assert far.sigma_m == pytest.approx(0.1, rel=1e-3)
+    heading = MAP_FROM_ODOM.rotation[:, 0]
+    assert float(heading @ far.covariance[:3, :3] @ heading) == pytest.approx(0.0, abs=1e-12)
+    assert carry(belief, 1.0, on, MotionOptions()).sigma_m > 0.5
+
+
+def test_disagreement_counts_standard_deviations():
+    options = MotionOptions(floor_m=0.0, floor_deg=0.0)
+    here = Belief(0.0, MAP_FROM_ODOM, torch.eye(6).double() * 0.01, None)
+    there = Pose(
+        MAP_FROM_ODOM.rotation, MAP_FROM_ODOM.translation + torch.tensor([0, 0.3, 0]).double()
+    )
+    sure = Belief(0.0, there, torch.zeros(6, 6).double(), None)
+    sigmas, metres, degrees = disagreement(here, sure, options)
+    assert sigmas == pytest.approx(3.0)
+    assert metres == pytest.approx(0.3)
+    assert degrees == pytest.approx(0.0, abs=1e-5)
 
 
 def test_base_covariance_matches_sampling():
@@ -164,11 +348,4 @@ def test_base_covariance_matches_sampling():
     sampled = torch.cov(torch.cat([position, axes], -1).T)
     claimed = base_covariance(covariance, cam_from_map, MOUNT)
     assert torch.allclose(claimed, sampled, rtol=0.06, atol=0.03 * float(claimed.diagonal().max()))
-
-
-@pytest.mark.parametrize(("allowed", "agrees"), [(0.2, False), (0.4, True)])
-def test_options_bound_the_agreement(allowed, agrees):
-    tracker = Tracker(TrackerOptions(agreement_m=allowed))
-    tracker.update(answer(0.0), observed(0.0))
-    fix, _ = tracker.update(answer(0.1, offset=0.3), observed(0.1))
-    assert (fix is not None) is agrees
+    assert torch.allclose(camera_covariance(claimed, cam_from_map, MOUNT), covariance)

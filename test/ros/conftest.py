@@ -25,3 +25,19 @@ def context():
 
     with rclpy.init(args=[]):
         yield
+
+
+@pytest.fixture
+def story(room):
+    """Begins a story: a node with parameters, and a robot that drives through the room."""
+    from story import Story
+
+    stories = []
+
+    def begin(**options):
+        stories.append(Story(room, **options))
+        return stories[-1]
+
+    yield begin
+    for told in stories:
+        told.end()

@@ -6,161 +6,24 @@ import array
 import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 import rclpy
 import torch
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
-from nav_msgs.msg import Odometry
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
-from tf2_msgs.msg import TFMessage
+from story import LATCHED
 
-from pixloc_ros.datasets.rendered_room import base_pose, mount
+from pixloc_ros.datasets.rendered_room import base_pose
 from pixloc_ros.errors import InputError
-from pixloc_ros.features import read_image
 from pixloc_ros.ros.bridge import pose_of
-from pixloc_ros.ros.conversions import pose_from_message, time_message, transform_stamped
+from pixloc_ros.ros.conversions import pose_from_message, time_message
+from pixloc_ros.ros.localization_node import start
 from pixloc_ros.ros.node import LocalizationNode
-
-LATCHED = QoSProfile(
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
-
-
-class Robot(Node):
-    """Publishes frames of the rendered drive and collects what comes back."""
-
-    def __init__(self, room, compressed=False):
-        super().__init__("robot")
-        self.frames, self.images = room.sequence.frames, room.sequence.images
-        self.poses, self.transforms, self.diagnostics, self.clouds = [], [], [], []
-        kind, topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
-        self.compressed = compressed
-        self.image = self.create_publisher(kind, topic, 5)
-        self.info = self.create_publisher(CameraInfo, "camera_info", 5)
-        self.odometry = self.create_publisher(Odometry, "odom", 20)
-        static = self.create_publisher(TFMessage, "/tf_static", LATCHED)
-        transform = transform_stamped(time_message(0.0), "base_link", "optical", mount())
-        static.publish(TFMessage(transforms=[transform]))
-        self.create_subscription(PoseWithCovarianceStamped, "pose", self.poses.append, LATCHED)
-        self.create_subscription(TFMessage, "/tf", self.on_transform, 50)
-        self.create_subscription(
-            DiagnosticArray, "/diagnostics", lambda m: self.diagnostics.extend(m.status), 10
-        )
-        self.create_subscription(PointCloud2, "pixloc/map_points", self.clouds.append, LATCHED)
-
-    def on_transform(self, message):
-        self.transforms += [t for t in message.transforms if t.header.frame_id == "map"]
-
-    def camera_info(self, stamp):
-        message = CameraInfo(width=640, height=480, distortion_model="plumb_bob")
-        message.header.frame_id, message.header.stamp = "optical", time_message(stamp)
-        message.k = [520.0, 0.0, 319.5, 0.0, 520.0, 239.5, 0.0, 0.0, 1.0]
-        return message
-
-    def picture(self, number):
-        frame = self.frames[number]
-        rgb = read_image(self.images / frame.name)
-        if self.compressed:
-            data = cv2.imencode(".jpg", rgb[..., ::-1])[1].tobytes()
-            message = CompressedImage(format="jpeg", data=array.array("B", data))
-        else:
-            message = Image(height=480, width=640, encoding="rgb8", step=1920)
-            message.data = array.array("B", rgb.tobytes())
-        message.header.frame_id = "optical"
-        message.header.stamp = time_message(frame.stamp)
-        return message
-
-    def drive(self, number, odometry=True, image=None, info=None):
-        """Publish one frame with what belongs to it."""
-        stamp = self.frames[number].stamp
-        if odometry:
-            for at in (stamp - 0.05, stamp + 0.05):
-                message = Odometry(child_frame_id="base_link")
-                message.header.frame_id, message.header.stamp = "odom", time_message(at)
-                # odometry that starts where the drive does
-                pose = base_pose(0.0, 1.0).inverse() @ base_pose(at - 100.0, 1.0)
-                transform = transform_stamped(
-                    time_message(at), "odom", "base_link", pose
-                ).transform
-                position, rotation = message.pose.pose.position, transform.translation
-                position.x, position.y, position.z = rotation.x, rotation.y, rotation.z
-                message.pose.pose.orientation = transform.rotation
-                self.odometry.publish(message)
-        self.info.publish(info if info is not None else self.camera_info(stamp))
-        time.sleep(0.05)
-        self.image.publish(image if image is not None else self.picture(number))
-
-
-class Story:
-    """A node and a robot, each spinning in a thread of its own."""
-
-    def __init__(self, room, compressed=False, **parameters):
-        settings = {"map": str(room.map_file)} | parameters
-        arguments = ["--ros-args"]
-        for name, value in settings.items():
-            arguments += ["-p", f"{name}:={value}"]
-        rclpy.init(args=arguments)
-        self.node = LocalizationNode()
-        self.robot = Robot(room, compressed)
-        self.threads, self.executors = [], []
-        for node in (self.node, self.robot):
-            executor = SingleThreadedExecutor()
-            executor.add_node(node)
-            thread = threading.Thread(target=executor.spin, daemon=True)
-            thread.start()
-            self.executors.append(executor)
-            self.threads.append(thread)
-        publishers = (self.robot.image, self.robot.info)
-        self.wait(lambda: all(p.get_subscription_count() for p in publishers))
-        self.wait(lambda: len(self.robot.clouds) == 1)
-
-    def wait(self, condition, seconds=20.0):
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, "timed out"
-            time.sleep(0.01)
-
-    def step(self, number, **options):
-        """Publish a frame and wait until the node has judged it."""
-        journal = self.node.journal
-        before = journal.fixes + journal.refusals + journal.errors
-        self.robot.drive(number, **options)
-        self.wait(lambda: journal.fixes + journal.refusals + journal.errors > before)
-
-    def end(self):
-        for executor, thread in zip(self.executors, self.threads, strict=True):
-            executor.shutdown()
-            thread.join()
-        self.node.close()
-        self.node.destroy_node()
-        self.robot.destroy_node()
-        rclpy.shutdown()
-
-
-@pytest.fixture
-def story(room):
-    stories = []
-
-    def begin(**options):
-        stories.append(Story(room, **options))
-        return stories[-1]
-
-    yield begin
-    for told in stories:
-        told.end()
 
 
 def truth(stamp):
@@ -211,8 +74,8 @@ def test_the_robot_is_told_where_it_is(story):
 
 
 def test_without_odometry_the_base_hangs_on_the_map(story):
-    options = {"odometry": "none", "tracker": "[lost_after=8.0]"}
-    told = story(**options, image_transport="compressed", compressed=True)
+    slow = "[lost_after=8.0, motion.max_speed=0.1, motion.max_turn_deg=1.0]"
+    told = story(odometry="none", tracker=slow, image_transport="compressed", compressed=True)
     expected = truth(told.robot.frames[2].stamp)
     now = time.time()
     told.robot.frames = [
@@ -234,7 +97,8 @@ def test_without_odometry_the_base_hangs_on_the_map(story):
 
 def test_missing_odometry_gives_poses_but_no_second_parent_of_the_base(story):
     """map -> base_link would compete with the odom -> base_link of the robot."""
-    told = story()
+    # frames come slowly here: a robot that hardly moves
+    told = story(tracker="[motion.max_speed=0.1, motion.max_turn_deg=1.0]")
     for number in (0, 1, 2):
         told.step(number, odometry=False)
     told.wait(lambda: len(told.robot.poses) == 2)
@@ -367,7 +231,7 @@ def test_impossible_parameters_stop_the_start(room, parameters, message):
     settings = {"map": room.map_file} | parameters
     arguments = [a for k, v in settings.items() for a in ("-p", f"{k}:={v}")]
     with rclpy.init(args=["--ros-args", *arguments]), pytest.raises(InputError, match=message):
-        LocalizationNode()
+        start(LocalizationNode())
 
 
 COMMAND = [sys.executable, "-m", "pixloc_ros", "localization_node", "--ros-args", "-p"]

@@ -22,7 +22,7 @@ def odometry(stamp, x, child="base_link"):
 
 @pytest.fixture
 def buffer():
-    buffer = OdometryBuffer("base_link")
+    buffer = OdometryBuffer("odom", "base_link", 20.0)
     for i in range(5):
         buffer.add(odometry(i * 0.1, float(i)))
     return buffer
@@ -40,7 +40,7 @@ def test_odometry_is_interpolated(buffer):
 def test_odometry_out_of_reach_is_none(buffer):
     assert buffer.at(-0.1, 0.0) is None
     assert buffer.at(0.5, 0.01) is None
-    assert OdometryBuffer("base_link").at(0.0, 5.0) is None  # without waiting
+    assert OdometryBuffer("odom", "base_link", 20.0).at(0.0, 5.0) is None  # without waiting
 
 
 def test_odometry_is_waited_for(buffer):

@@ -1,0 +1,124 @@
+"""Everything the node publishes."""
+
+from __future__ import annotations
+
+import array
+from typing import Any
+
+import numpy as np
+import torch
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import Point, PoseWithCovarianceStamped
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleNode
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.time import Time
+from sensor_msgs.msg import Image, PointCloud2
+from std_msgs.msg import Header
+from visualization_msgs.msg import Marker, MarkerArray
+
+from pixloc_ros.geometry import Camera, Pose
+from pixloc_ros.localization import Belief
+from pixloc_ros.mapping import PixMap
+from pixloc_ros.ros.bridge import TransformBroadcaster, point_cloud
+from pixloc_ros.ros.conversions import pose_with_covariance, transform_stamped
+
+LATCHED = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+
+
+class Outputs:
+    """The publishers of a configured node."""
+
+    def __init__(self, node: LifecycleNode, frame: str) -> None:
+        self._node, self._frame = node, frame
+        self._broadcaster = TransformBroadcaster(node)
+        self._made: list[Publisher] = []
+        self._pose = self._make(PoseWithCovarianceStamped, "pose", LATCHED)
+        self._status = self._make(DiagnosticStatus, "~/status", QoSProfile(depth=10))
+        self._points = self._make(PointCloud2, "~/map_points", LATCHED)
+        self._references = self._make(MarkerArray, "~/references", LATCHED)
+        self._debug = self._make(Image, "~/debug_image", QoSProfile(depth=1))
+
+    def _make(self, kind: type, topic: str, qos: QoSProfile) -> Publisher:
+        publisher: Publisher[Any] = self._node.create_publisher(kind, topic, qos)
+        self._made.append(publisher)
+        return publisher
+
+    def close(self) -> None:
+        for publisher in self._made:
+            self._node.destroy_publisher(publisher)
+        self._broadcaster.close()
+
+    def map(self, pixmap: PixMap) -> None:
+        """The map's points and reference cameras, for whoever listens now or later."""
+        header = Header(frame_id=self._frame, stamp=self._node.get_clock().now().to_msg())
+        self._points.publish(point_cloud(header, pixmap.points.numpy()))
+        self._references.publish(_frusta(header, pixmap))
+
+    def pose(self, fix: Belief, stamp: Time, diagonal: bool) -> None:
+        covariance = torch.diag(fix.covariance.diagonal()) if diagonal else fix.covariance
+        self._pose.publish(
+            pose_with_covariance(stamp.to_msg(), self._frame, fix.map_from_base, covariance)
+        )
+
+    def transform(self, child: str, pose: Pose, ahead: float) -> None:
+        stamp = self._node.get_clock().now() + Duration(seconds=ahead)
+        self._broadcaster.send(transform_stamped(stamp.to_msg(), self._frame, child, pose))
+
+    def status(self, status: DiagnosticStatus) -> None:
+        self._status.publish(status)
+
+    @property
+    def debug_wanted(self) -> bool:
+        return self._debug.get_subscription_count() > 0
+
+    def debug(self, header: Header, rgb: np.ndarray) -> None:
+        height, width = rgb.shape[:2]
+        message = Image(header=header, height=height, width=width, encoding="rgb8", step=3 * width)
+        message.data = array.array("B", np.ascontiguousarray(rgb).tobytes())
+        self._debug.publish(message)
+
+
+class Diagnostics:
+    """/diagnostics, which speaks in every state of the lifecycle."""
+
+    def __init__(self, node: LifecycleNode) -> None:
+        self._node = node
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+
+    def publish(self, tasks: list[DiagnosticStatus]) -> None:
+        header = Header(stamp=self._node.get_clock().now().to_msg())
+        self._publisher.publish(DiagnosticArray(header=header, status=tasks))
+
+
+def _frusta(header: Header, pixmap: PixMap) -> MarkerArray:
+    """All reference cameras as one list of lines."""
+    marker = Marker(header=header, ns="references", id=0, type=Marker.LINE_LIST)
+    marker.action = Marker.ADD
+    marker.pose.orientation.w = 1.0
+    poses = pixmap.poses.inverse()
+    some = pixmap.points[:: max(len(pixmap.points) // 10_000, 1)].numpy()
+    extent = float(np.linalg.norm(np.subtract(*np.quantile(some, [0.9, 0.1], axis=0))))
+    marker.scale.x = 0.0005 * extent
+    marker.color.r, marker.color.g, marker.color.b, marker.color.a = 0.0, 0.45, 0.7, 1.0
+    for i in range(len(pixmap)):
+        camera = pixmap.cameras[int(pixmap.model.camera_index[i])]
+        corners = poses[i].transform(0.01 * extent * _corners(camera)).tolist()
+        centre = poses[i].translation.tolist()
+        for a, b in zip(corners, [*corners[1:], corners[0]], strict=True):
+            for x, y, z in (centre, a, a, b):
+                marker.points.append(Point(x=x, y=y, z=z))
+    return MarkerArray(markers=[marker])
+
+
+def _corners(camera: Camera) -> torch.Tensor:
+    """Rays (4, 3) to the corners of the image, as a pinhole of the same focal length has them."""
+    half = 0.5 * camera.size / camera.focal
+    signs = torch.tensor([[-1, -1], [1, -1], [1, 1], [-1, 1]], dtype=torch.float64)
+    return torch.cat([signs * half, torch.ones(4, 1, dtype=torch.float64)], 1)
