@@ -9,7 +9,7 @@ export PIXLOC_SHARED ?= $(abspath ../shared)
 # ROS 2 without a distribution: the real rclpy and Fast DDS from PyPI, and the generators with
 # which the one message package that PyPI lacks, tf2_msgs, is built
 ROS_WHEELS := ros-kilted-rclpy ros-kilted-rmw-fastrtps-cpp ros-kilted-common-interfaces \
-  ros-kilted-diagnostic-msgs ros-kilted-rosidl-default-generators \
+  ros-kilted-diagnostic-msgs ros-kilted-lifecycle-msgs ros-kilted-rosidl-default-generators \
   ros-kilted-rosidl-core-generators catkin_pkg
 
 .PHONY: demo test lint format bench clean

@@ -12,6 +12,7 @@ COMMANDS = [
     "validate_map",
     "localize",
     "evaluate",
+    "calibrate",
     "basin",
     "train",
     "preprocess",

@@ -18,6 +18,10 @@ def generate_launch_description():
     """Arguments, the profile for large images, and the node."""
     config = os.path.join(get_package_share_directory("pixloc_ros"), "config")
     profile = os.path.join(config, "fastdds.xml")
+
+    def given(name, kind):
+        return ParameterValue(LaunchConfiguration(name), value_type=kind)
+
     return LaunchDescription(
         [
             DeclareLaunchArgument("map", description="map file (.pixmap.h5), made by build_map"),
@@ -28,6 +32,14 @@ def generate_launch_description():
             ),
             DeclareLaunchArgument("namespace", default_value="", description="of node and topics"),
             DeclareLaunchArgument("use_sim_time", default_value="false"),
+            DeclareLaunchArgument(
+                "autostart",
+                default_value="true",
+                description="false leaves configuring and activating to a lifecycle manager",
+            ),
+            DeclareLaunchArgument(
+                "use_respawn", default_value="false", description="start again after a crash"
+            ),
             DeclareLaunchArgument("device", default_value="auto", description="auto, cpu or cuda"),
             DeclareLaunchArgument("log_level", default_value="info"),
             # raw images do not fit Fast DDS's default shared memory; a profile already set wins
@@ -41,14 +53,15 @@ def generate_launch_description():
                 name="pixloc",
                 namespace=LaunchConfiguration("namespace"),
                 output="screen",
+                respawn=LaunchConfiguration("use_respawn"),
+                respawn_delay=2.0,
                 parameters=[
                     LaunchConfiguration("params_file"),
                     {
-                        "map": ParameterValue(LaunchConfiguration("map"), value_type=str),
-                        "device": ParameterValue(LaunchConfiguration("device"), value_type=str),
-                        "use_sim_time": ParameterValue(
-                            LaunchConfiguration("use_sim_time"), value_type=bool
-                        ),
+                        "map": given("map", str),
+                        "device": given("device", str),
+                        "autostart": given("autostart", bool),
+                        "use_sim_time": given("use_sim_time", bool),
                     },
                 ],
                 arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],

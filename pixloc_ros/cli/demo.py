@@ -13,9 +13,9 @@ from pixloc_ros.cli.options import Parser, network_of
 from pixloc_ros.datasets import write_text
 from pixloc_ros.datasets.bag import read_ground_truth, write_bag
 from pixloc_ros.datasets.rendered_room import mount, render_room
-from pixloc_ros.datasets.sequence import read_sequence
+from pixloc_ros.datasets.sequence import read_sequence, write_trajectory
 from pixloc_ros.errors import InputError
-from pixloc_ros.evaluation.replay import ReplayReport
+from pixloc_ros.evaluation.replay import ReplayReport, trajectory_lines
 from pixloc_ros.files import installed
 from pixloc_ros.mapping import build_map, read_colmap
 from pixloc_ros.visualization.trajectory import plot_trajectory
@@ -109,7 +109,9 @@ def run(arguments: Sequence[str]) -> int:
         nearest = min(sequence.odometry, key=lambda stamp: abs(stamp - first.stamp))
         cam = sequence.odometry[nearest]
         map_from_odom = first.map_from_base @ (mount() @ cam @ mount().inverse()).inverse()
-        odometry = np.array([(map_from_odom @ o).translation.tolist() for o in watcher.odometry])
+        odometry = np.array(
+            [(map_from_odom @ o).translation.tolist() for o in watcher.odometry.values()]
+        )
     plot_trajectory(
         picture,
         model.points,
@@ -119,6 +121,11 @@ def run(arguments: Sequence[str]) -> int:
         odometry,
         f"{name}: {len(watcher.answers)} fixes of {report.frames} frames",
     )
+    moving = watcher.trajectory()
+    if moving and sequence.odometry:
+        write_trajectory(output / f"{name}_tf.tum", moving)
+        write_trajectory(output / f"{name}_odometry.tum", watcher.odometry)
+        write_trajectory(output / f"{name}_truth.tum", truth)
     content = {
         "frames": report.frames,
         "answers": [
@@ -135,7 +142,13 @@ def run(arguments: Sequence[str]) -> int:
     }
     write_text(numbers, json.dumps(content, indent=1) + "\n")
     print()
-    for what, value in [*report.lines(), ("picture", str(picture)), ("numbers", str(numbers))]:
+    along = trajectory_lines(moving, truth) if sequence.odometry else []
+    for what, value in [
+        *report.lines(),
+        *along,
+        ("picture", str(picture)),
+        ("numbers", str(numbers)),
+    ]:
         print(f"{what:>18}  {value}")
     if not watcher.answers:
         raise InputError("the node published no pose")

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
 
 from pixloc_ros.cli.options import Parser, require_outputs
 from pixloc_ros.datasets import read_poses, write_text
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation import PoseErrors, as_html, as_json, as_table
+from pixloc_ros.evaluation.uncertainty import LEVELS, as_lines, claims_of_report
 
 
 def run(arguments: Sequence[str]) -> int:
     parser = Parser("evaluate", "Compare poses with ground truth: medians and recalls.")
     parser.add_argument("--ground-truth", required=True, metavar="FILE")
     parser.add_argument("--results", required=True, metavar="FILE", help="as `localize` writes it")
+    parser.add_argument(
+        "--nees",
+        metavar="REPORT.json",
+        help="also judge the covariances in what `localize --report` wrote",
+    )
     parser.add_argument("--json", metavar="FILE", help="write the numbers, every query's too")
     parser.add_argument("--html", metavar="FILE", help="write a page")
     given = parser.parse_args(arguments)
-    require_outputs([given.json, given.html], [given.ground_truth, given.results])
+    require_outputs([given.json, given.html], [given.ground_truth, given.results, given.nees])
     truth, results = read_poses(given.ground_truth), read_poses(given.results)
     if not truth:
         raise InputError(f"{given.ground_truth}: no poses in the file")
@@ -27,8 +36,28 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError(f"{given.results}: {stranger} is not in {given.ground_truth}")
     errors = PoseErrors.of(truth, results)
     print(as_table(errors))
+    numbers = as_json(errors)
+    if given.nees:
+        claims = claims_of_report(_read_report(given.nees), results, truth)
+        print("\n".join(as_lines(claims)))
+        numbers["nees"] = {
+            "answers": len(claims),
+            "mean": float(claims.nees().mean()),
+            "median": float(np.median(claims.nees())),
+            "coverage": dict(zip(map(str, LEVELS), claims.coverage(), strict=True)),
+        }
     if given.json:
-        write_text(given.json, json.dumps(as_json(errors), indent=1) + "\n")
+        write_text(given.json, json.dumps(numbers, indent=1) + "\n")
     if given.html:
         write_text(given.html, as_html(errors, f"{given.results} against {given.ground_truth}"))
     return 0
+
+
+def _read_report(path: str) -> dict[str, object]:
+    try:
+        report = json.loads(Path(path).read_text())
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error})") from None
+    if not isinstance(report, dict):
+        raise InputError(f"{path}: not what localize --report writes")
+    return report

@@ -17,6 +17,7 @@ COMMANDS = {
     "validate_map": "check a map file whole and say what is in it",
     "localize": "a list of queries against a map -> poses and a report",
     "evaluate": "poses against ground truth",
+    "calibrate": "make the claimed covariances true, on maps of one's own",
     "basin": "how far off a prior may be",
     "demo": "the whole robot story on data that it renders itself, or on a pack of images",
     "preprocess": "scene files and photographs for training",
@@ -88,6 +89,7 @@ build_map = _script("build_map")
 validate_map = _script("validate_map")
 localize = _script("localize")
 evaluate = _script("evaluate")
+calibrate = _script("calibrate")
 basin = _script("basin")
 demo = _script("demo")
 preprocess = _script("preprocess")

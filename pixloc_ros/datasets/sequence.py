@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from pixloc_ros.datasets.hloc_lists import read_poses, read_queries
-from pixloc_ros.datasets.text import ListError, data_lines, finite_numbers
+from pixloc_ros.datasets.text import ListError, data_lines, finite_numbers, write_text
 from pixloc_ros.geometry import Camera, Pose
 
 
@@ -60,6 +60,17 @@ def read_trajectory(path: str | os.PathLike[str]) -> dict[float, Pose]:
             raise ListError(f"{where}: the quaternion is zero")
         poses[float(numbers[0])] = Pose.from_quaternion(np.roll(numbers[4:], 1), numbers[1:4])
     return poses
+
+
+def write_trajectory(path: str | os.PathLike[str], poses: Mapping[float, Pose]) -> None:
+    """Write poses by stamp as `read_trajectory` reads them."""
+    lines = []
+    for stamp in sorted(poses):
+        pose = poses[stamp]
+        w, x, y, z = pose.quaternion().tolist()
+        numbers = [*pose.translation.tolist(), x, y, z, w]
+        lines.append(" ".join([f"{stamp:.9f}", *(f"{v:.9g}" for v in numbers)]) + "\n")
+    write_text(path, "".join(lines))
 
 
 def pose_at(trajectory: Mapping[float, Pose], stamp: float) -> Pose | None:

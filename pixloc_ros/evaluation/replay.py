@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pixloc_ros.datasets.sequence import pose_at
 from pixloc_ros.geometry import Pose
 
 
@@ -75,3 +76,24 @@ class ReplayReport:
             ("largest error", f"{self.metres.max():.3f} m, {self.degrees.max():.2f} deg"),
             ("latency p50 / p95", f"{p50:.0f} / {p95:.0f} ms"),
         ]
+
+
+def trajectory_lines(
+    estimated: Mapping[float, Pose], truth: Mapping[float, Pose]
+) -> list[tuple[str, str]]:
+    """(what, value) of the error of map_from_base along the way, where the truth is known."""
+    metres, degrees = [], []
+    for stamp, pose in estimated.items():
+        true = pose_at(truth, stamp)
+        if true is None:
+            continue
+        away, angle = pose.inverse().distance(true.inverse())
+        metres.append(float(away))
+        degrees.append(float(torch.rad2deg(angle)))
+    if not metres:
+        return [("along the way", "no transform")]
+    rms = float(np.sqrt(np.mean(np.square(metres))))
+    return [
+        ("along the way", f"{len(metres)} poses at 50 Hz, {rms:.3f} m RMS"),
+        ("at worst", f"{max(metres):.3f} m, {max(degrees):.2f} deg"),
+    ]

@@ -5,6 +5,7 @@ from pixloc_ros.features.checkpoint import (
     load_network,
     new_network,
     open_network,
+    read_training,
     save_network,
 )
 from pixloc_ros.features.image import ImageError, check_image, read_image
@@ -32,5 +33,6 @@ __all__ = [
     "new_network",
     "open_network",
     "read_image",
+    "read_training",
     "save_network",
 ]

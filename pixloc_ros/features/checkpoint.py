@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 from collections.abc import Mapping
@@ -104,7 +105,25 @@ def load_network(path: str | os.PathLike[str]) -> FeatureNetwork:
     if unknown is not None:
         raise CheckpointError(f"{path}: {network.architecture} has no weight named {unknown}")
     network.load_state_dict({k: v.float() for k, v in model.items()}, strict=False)
+    network.sigma_factors = _sigma_factors(path, content)
     return network.eval()
+
+
+def _sigma_factors(path: Path, content: Mapping[str, Any]) -> tuple[float, float]:
+    factors = content.get("sigma_factors", (1.0, 1.0))
+    try:
+        translation, rotation = (float(factor) for factor in factors)
+    except (TypeError, ValueError):
+        raise CheckpointError(f"{path}: sigma_factors are {factors!r}") from None
+    if not (0 < translation < math.inf and 0 < rotation < math.inf):
+        raise CheckpointError(f"{path}: sigma_factors are {factors!r}")
+    return translation, rotation
+
+
+def read_training(path: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """How the weights of a checkpoint, or of the default network, were trained."""
+    config = read_checkpoint(Path(path or DEFAULT_WEIGHTS)).get("config", {})
+    return dict(config) if isinstance(config, Mapping) else {}
 
 
 def save_network(
@@ -119,7 +138,12 @@ def save_network(
         k: v.detach().cpu().half() if half and v.is_floating_point() else v.detach().cpu()
         for k, v in network.state_dict().items()
     }
-    content = {"architecture": network.architecture, "model": model, "config": dict(config or {})}
+    content = {
+        "architecture": network.architecture,
+        "model": model,
+        "config": dict(config or {}),
+        "sigma_factors": list(network.sigma_factors),
+    }
     temporary = path.with_name(path.name + ".partial")
     torch.save(content, temporary)
     os.replace(temporary, path)

@@ -43,6 +43,9 @@ class FeatureNetwork(nn.Module, ABC):
     area_resize: ClassVar[bool]
     """Whether images are averaged when shrunk (True) or sampled bilinearly (False)."""
 
+    sigma_factors: tuple[float, float] = (1.0, 1.0)
+    """On the standard deviations of translation and rotation, as `calibrate` found them."""
+
     @abstractmethod
     def forward(self, images: Tensor) -> NetworkOutput:
         """images: (B, 3, H, W), RGB in [0, 1]."""

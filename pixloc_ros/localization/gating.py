@@ -20,9 +20,9 @@ class GateOptions:
     min_points: visible points. min_visible: share of the compared points inside the image.
     min_fit: inlier share on a scale where 0 is chance and 1 is what two references of the map
     reach with each other. matched_fit: the same for a pose that at least `matches` matches
-    agree on, which is evidence of its own. max_condition: condition number of the scaled
-    Hessian. ambiguity: share of the inliers with which another hypothesis, elsewhere, makes the
-    answer ambiguous.
+    agree on, which is evidence of its own. max_shift_px: way of the points from the level before
+    the finest. max_condition: condition number of the scaled Hessian. ambiguity: share of the
+    inliers with which another hypothesis, elsewhere, makes the answer ambiguous.
     """
 
     min_points: int = 30
@@ -30,12 +30,14 @@ class GateOptions:
     min_fit: float = 0.4
     matched_fit: float = 0.1
     matches: int = 40
+    max_shift_px: float = 10.0
     max_condition: float = 1e4
     ambiguity: float = 0.9
 
     def __post_init__(self) -> None:
         require_range(self, 6, 100_000, "min_points")
         require_range(self, 0, 1, "min_visible", "min_fit", "matched_fit", "ambiguity")
+        require_range(self, 0, 1e6, "max_shift_px")
         require_range(self, 1, 1e12, "max_condition")
         require_range(self, 6, 100_000, "matches")
 
@@ -92,6 +94,8 @@ def gate(
             f"{statistics.inliers:.0%} inliers, a fit of {fit:.2f} between chance and the "
             f"map's own; {least:.2f} is needed"
         )
+    if statistics.shift_px > options.max_shift_px:
+        return f"the finest level moved the points by {statistics.shift_px:.0f} pixels"
     if not bool(covariance.isfinite().all()) or statistics.condition > options.max_condition:
         return f"the pose is not determined (condition number {statistics.condition:.1e})"
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -136,9 +137,13 @@ class _Start:
 
 @dataclass(frozen=True)
 class _Solution:
-    """Aligned hypotheses, and the observations of each view that they were aligned with."""
+    """Aligned hypotheses, and the observations of each view that they were aligned with.
+
+    before: their poses at the level before the finest.
+    """
 
     result: LMResult
+    before: Pose
     observations: tuple[Observations, ...]
     start: _Start
 
@@ -157,6 +162,8 @@ class Localizer:
         self.options = options or LocalizerOptions()
         self.index = DescriptorIndex(pixmap.descriptors)
         self.covisibility = Covisibility(pixmap.model)
+        # references that are not used, to see how others find what they show
+        self.without: frozenset[int] = frozenset()
         self._number = {name: i for i, name in enumerate(pixmap.model.names)}
         self._levels = pixmap.header.levels
         self._damping = [
@@ -254,7 +261,9 @@ class Localizer:
     def _seen(self, query: _Query, rig_from_map: Pose) -> list[int]:
         """References that cover what a view sees from a pose of the rig."""
         pose = query.cam_from_rig @ rig_from_map
-        return self.covisibility.visible_from(pose, query.camera, self.options.references)
+        count = self.options.references
+        seen = self.covisibility.visible_from(pose, query.camera, count + len(self.without))
+        return [r for r in seen if r not in self.without][:count]
 
     def _hypotheses(self, prior: Prior, camera: Camera) -> Pose:
         """The prior (1,), and where it is vague others (B,) drawn from its covariance."""
@@ -328,7 +337,9 @@ class Localizer:
 
     def _retrieve(self, descriptor: torch.Tensor, names: Sequence[str] | None) -> list[int]:
         if names is None:
-            return self.index.search(descriptor, self.options.references)[0]
+            count = self.options.references
+            found, _ = self.index.search(descriptor, count + len(self.without))
+            return [r for r in found if r not in self.without][:count]
         known = [self._number[n] for n in names if n in self._number]
         if not known:
             raise _Refusal(Status.NO_REFERENCE, "none of the given references is in the map")
@@ -381,8 +392,14 @@ class Localizer:
         for level in range(fine if start.matches is None else 0):
             moved = align([problems[level]], poses, self._damping[level : level + 1], lm).pose
             poses = Pose.cat([begin, moved])
-        result = align(problems[fine:], poses, self._damping[fine:], lm)
-        return _Solution(result, observations, start)
+        last = len(problems) - 1
+        lost = torch.zeros(poses.shape[0], dtype=torch.bool, device=device)
+        if fine < last:
+            coarse = align(problems[fine:last], poses, self._damping[fine:last], lm)
+            poses, lost = coarse.pose, coarse.failed
+        result = align(problems[last:], poses, self._damping[last:], lm)
+        result = replace(result, failed=result.failed | lost)
+        return _Solution(result, poses, observations, start)
 
     def _problem(
         self, queries: Sequence[_Query], observations: Sequence[Observations], level: int
@@ -416,10 +433,12 @@ class Localizer:
             visible=visible / max(compared, 1),
             inliers=int(inliers[best]) / max(visible, 1),
             matches=agreeing,
+            shift_px=self._shift(solution, queries[0].camera, best),
             cost=float(system.cost[best]),
             condition=float(condition_number(system)[best]),
         )
-        covariance = pose_covariance(system)[best].cpu()
+        factor = torch.tensor(self.network.sigma_factors).double().repeat_interleave(3)
+        covariance = pose_covariance(system)[best].cpu() * factor[:, None] * factor
         reason = gate(statistics, self._inliers, covariance, self.options.gate)
         reason = reason or self._ambiguity(inliers, system, best)
         return LocalizationResult(
@@ -434,6 +453,16 @@ class Localizer:
             from_prior=start.matches is None,
             reprojections=self._reprojections(solution, queries, best),
         )
+
+    def _shift(self, solution: _Solution, camera: Camera, best: int) -> float:
+        """Median way of the points, in pixels, from the level before the finest to the answer."""
+        points = solution.observations[0].points.double().cpu()
+        before, after = (
+            camera.project(pose[best].to("cpu", torch.float64).transform(points))
+            for pose in (solution.before, solution.result.pose)
+        )
+        moved = (before[0] - after[0]).norm(dim=-1)[before[1] & after[1]]
+        return float(moved.median()) if len(moved) else math.inf
 
     def _reprojections(
         self, solution: _Solution, queries: Sequence[_Query], best: int

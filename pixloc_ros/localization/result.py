@@ -28,14 +28,16 @@ class InlierStatistics:
 
     points: points that were compared. visible: share of them inside the image.
     inliers: share of the visible ones whose residual is that of a matching point.
-    matches: how many agree with the pose, where the pose came from matches. cost: mean robust
-    cost. condition: condition number of the scaled Hessian.
+    matches: how many agree with the pose, where the pose came from matches. shift_px: median
+    way of the points from the level before the finest. cost: mean robust cost. condition:
+    condition number of the scaled Hessian.
     """
 
     points: int = 0
     visible: float = 0.0
     inliers: float = 0.0
     matches: int = 0
+    shift_px: float = 0.0
     cost: float = float("inf")
     condition: float = float("inf")
 

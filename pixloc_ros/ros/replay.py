@@ -21,6 +21,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from tf2_msgs.msg import TFMessage
 
+from pixloc_ros.datasets.sequence import pose_at
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation.replay import Answer
 from pixloc_ros.geometry import Pose
@@ -36,8 +37,10 @@ class Watcher(Node):
         super().__init__("pixloc_watcher")
         self._rate = rate
         self.answers: list[Answer] = []
-        self.odometry: list[Pose] = []
+        self.odometry: dict[float, Pose] = {}
         self.transforms: list[tuple[float, Pose]] = []
+        # what map -> odom was at 50 Hz of the recording's time, from the first one on
+        self.held: list[tuple[float, Pose]] = []
         self._now = 0.0
         latched = QoSProfile(
             depth=1,
@@ -51,6 +54,8 @@ class Watcher(Node):
 
     def _on_clock(self, message: Clock) -> None:
         self._now = seconds(message.clock)
+        if self.transforms and (not self.held or self._now - self.held[-1][0] > 0.0199):
+            self.held.append((self._now, self.transforms[-1][1]))
 
     def _on_pose(self, message: PoseWithCovarianceStamped) -> None:
         stamp = seconds(message.header.stamp)
@@ -65,12 +70,21 @@ class Watcher(Node):
         )
 
     def _on_odometry(self, message: Odometry) -> None:
-        self.odometry.append(pose_from_message(message.pose.pose))
+        self.odometry[seconds(message.header.stamp)] = pose_from_message(message.pose.pose)
 
     def _on_transform(self, message: TFMessage) -> None:
         for transform in message.transforms:
             if transform.header.frame_id == "map":
                 self.transforms.append((seconds(transform.header.stamp), pose_of(transform)))
+
+    def trajectory(self) -> dict[float, Pose]:
+        """map_from_base at 50 Hz, as TF gave it at that time."""
+        poses = {}
+        for now, map_from_odom in self.held:
+            odom_from_base = pose_at(self.odometry, now)
+            if odom_from_base is not None:
+                poses[now] = map_from_odom @ odom_from_base
+        return poses
 
 
 def environment(domain: int, profile: Path) -> dict[str, str]:

@@ -54,6 +54,7 @@ def test_many_matches_are_evidence_of_their_own(model):
         (changed(inliers=0.3), COVARIANCE, "30% inliers"),
         (changed(inliers=0.3, matches=39), COVARIANCE, "0.40 is needed"),
         (changed(inliers=0.1, matches=400), COVARIANCE, "0.10 is needed"),
+        (changed(shift_px=12.0), COVARIANCE, "moved the points by 12 pixels"),
         (changed(condition=1e6), COVARIANCE, "not determined"),
         (GOOD, torch.full((6, 6), torch.inf), "not determined"),
     ],

@@ -74,6 +74,15 @@ class Robot(Node):
         )
         self.static.publish(TFMessage(transforms=self.mounts))
 
+    def seen_from(self, lap, stamp, seed=7):
+        """A picture, stamped as told, from another place of the lap, or of another room."""
+        pose = mount().inverse() @ base_pose(lap, 1.0).inverse()
+        rgb = make_room(seed).render(self.frames[0].camera, pose)[0]
+        message = Image(height=480, width=640, encoding="rgb8", step=1920)
+        message.data = array.array("B", np.clip(rgb, 0, 255).astype(np.uint8).tobytes())
+        message.header.frame_id, message.header.stamp = "optical", time_message(stamp)
+        return message
+
     def drive_second(self, number, late):
         """The second camera's picture of where the robot is `late` seconds after a frame."""
         image, info, base_from_cam, scene = self.second

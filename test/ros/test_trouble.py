@@ -1,0 +1,144 @@
+"""What a robot meets: carried off, in the dark, in another place, with a clock that jumps."""
+
+from __future__ import annotations
+
+import array
+import math
+import threading
+import time
+
+import torch
+from rosgraph_msgs.msg import Clock
+
+from pixloc_ros.datasets.rendered_room import base_pose
+from pixloc_ros.ros.conversions import pose_from_message, time_message
+
+SLOW = "motion.max_speed=0.1, motion.max_turn_deg=1.0"
+
+
+def off(message, lap):
+    """Metres and degrees of a published pose from a place on the lap."""
+    found = pose_from_message(message.pose.pose).inverse()
+    metres, radians = found.distance(base_pose(lap, 1.0).inverse())
+    return float(metres), math.degrees(float(radians))
+
+
+def test_a_robot_that_is_carried_off_is_found_again(story):
+    """Odometry stood still meanwhile: nothing wrong is said, then the new place."""
+    told = story(tracker="[moved_after=0.25]")
+    robot = told.robot
+    for number in (0, 2):
+        told.step(number)
+    told.wait(lambda: robot.poses)
+    robot.poses.clear()
+    for number in range(3, 10):
+        told.step(number, image=robot.seen_from(6.0, robot.frames[number].stamp))
+        if robot.poses:
+            break
+    time.sleep(0.3)
+    assert robot.poses
+    for message in robot.poses:
+        metres, degrees = off(message, 6.0)
+        assert metres < 0.03
+        assert degrees < 0.5
+    last = {value.key: value.value for value in robot.statuses[-1].values}
+    assert last["state"] == "tracking"
+    reasons = " ".join(s.message for s in robot.statuses)
+    assert "from where it was expected" in reasons
+
+
+def test_darkness_is_coasted_through(story):
+    told = story()
+    robot = told.robot
+    for number in (0, 1):
+        told.step(number)
+    told.wait(lambda: robot.transforms)
+    for number in (2, 3, 4):
+        dark = robot.picture(number)
+        dark.data = array.array("B", bytes(len(dark.data)))
+        told.step(number, image=dark)
+        assert told.node.tracker.state.value == "coasting"
+    robot.transforms.clear()
+    time.sleep(0.3)
+    assert robot.transforms  # odometry carries the robot
+    assert len(robot.poses) == 1
+    told.step(6)  # one frame is enough: it agrees with what was expected
+    told.wait(lambda: len(robot.poses) == 2)
+    assert off(robot.poses[1], robot.frames[6].stamp - 100.0) < (0.03, 0.5)
+
+
+def test_in_another_place_nothing_is_said(story):
+    told = story()
+    robot = told.robot
+    for number in range(6):
+        stamp = robot.frames[number].stamp
+        told.step(number, image=robot.seen_from(0.5 * number, stamp, seed=99))
+    time.sleep(0.3)
+    assert robot.poses == []
+    assert robot.transforms == []
+    assert told.node.tracker.state.value in ("unlocalized", "relocalizing")
+
+
+def test_a_recording_that_starts_again(story):
+    """Simulated time goes back: what was known is void, and the drive is localized anew."""
+    told = story(use_sim_time=True, tracker=f"[{SLOW}]")
+    robot = told.robot
+    clock = robot.create_publisher(Clock, "/clock", 10)
+    told.wait(clock.get_subscription_count)
+    now, stop = [100.0], threading.Event()
+
+    def tick():
+        while not stop.wait(0.01):
+            now[0] += 0.002
+            clock.publish(Clock(clock=time_message(now[0])))
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        for lap in range(2):
+            told.wait(lambda: told.node.tracker.state.value == "unlocalized")
+            robot.poses.clear()
+            for number in (0, 2, 4):
+                now[0] = max(now[0], robot.frames[number].stamp + 0.05)
+                time.sleep(0.1)
+                told.step(number)
+            told.wait(lambda: robot.poses)
+            for message in robot.poses:
+                stamp = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
+                assert off(message, stamp - 100.0) < (0.03, 0.5)
+            if lap == 0:
+                now[0] = 99.0
+                told.wait(lambda: told.node.tracker.fix is None)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_odometry_that_stops_leaves_poses_but_soon_no_transform(story):
+    told = story(tracker=f"[{SLOW}]")
+    robot = told.robot
+    for number in (0, 2):
+        told.step(number)
+    told.wait(lambda: robot.transforms)
+    for number in (5, 8):
+        told.step(number, odometry=False)
+    told.wait(lambda: len(robot.poses) == 3)
+    for message, number in zip(robot.poses, (2, 5, 8), strict=True):
+        assert off(message, robot.frames[number].stamp - 100.0) < (0.03, 0.5)
+    time.sleep(0.2)
+    robot.transforms.clear()
+    time.sleep(0.3)
+    assert robot.transforms == []
+
+
+def test_covariances_grow_on_the_way_and_not_the_answers(story):
+    """Each answer has its own: odometry's drift is not in it."""
+    told = story()
+    for number in (0, 1, 2, 9):
+        told.step(number)
+    told.wait(lambda: len(told.robot.poses) == 3)
+    sigmas = [
+        torch.tensor(list(m.pose.covariance)).reshape(6, 6).diagonal().sqrt()
+        for m in told.robot.poses
+    ]
+    assert max(float(s[:3].max()) for s in sigmas) < 0.1
