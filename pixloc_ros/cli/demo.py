@@ -143,8 +143,10 @@ def run(arguments: Sequence[str]) -> int:
     write_text(numbers, json.dumps(content, indent=1) + "\n")
     print()
     along = trajectory_lines(moving, truth) if sequence.odometry else []
+    busy = [float(entry["latency_ms"]) for entry in watcher.judged]
     for what, value in [
         *report.lines(),
+        ("judged", f"{len(busy)} frames, {np.median(busy) if busy else 0:.0f} ms each"),
         *along,
         ("picture", str(picture)),
         ("numbers", str(numbers)),

@@ -72,8 +72,11 @@ class LocalizerOptions:
         require_range(self, 1e-6, 1e6, "kernel_scale")
 
 
-VAGUE_PX = 20.0
-"""Standard deviation of a prior, in pixels, from which on others are drawn around it."""
+VAGUE_PX = 50.0
+"""Standard deviation of a prior, in pixels, from which on others are drawn around it: where
+alignment from one start begins to fail (doc/starts.md)."""
+KEPT = 2
+"""Hypotheses that go on from a coarse level to the next, beside the prior itself."""
 
 
 def _is_pose(pose: Pose) -> bool:
@@ -370,8 +373,9 @@ class Localizer:
         """Align the starts with the references of all views together.
 
         Matches are as good as the cells they were found in: their poses start there. A prior
-        may be far off and goes through the coarser levels first; those can also lead a good one
-        astray, so it enters the race anew at each level.
+        may be far off: it goes through the coarser levels first, with others around it where it
+        is vague, and the best go on. Those levels can also lead a good one astray, so it enters
+        the race anew at each.
         """
         device = self.network.device
         observations = tuple(
@@ -390,8 +394,9 @@ class Localizer:
         begin, lm = observations[0].to_local(start.poses), self.options.lm
         poses = begin
         for level in range(fine if start.matches is None else 0):
-            moved = align([problems[level]], poses, self._damping[level : level + 1], lm).pose
-            poses = Pose.cat([begin, moved])
+            moved = align([problems[level]], poses, self._damping[level : level + 1], lm)
+            cost = torch.where(moved.failed, math.inf, moved.system.cost)
+            poses = Pose.cat([begin[:1], moved.pose[cost.argsort()[:KEPT]]])
         last = len(problems) - 1
         lost = torch.zeros(poses.shape[0], dtype=torch.bool, device=device)
         if fine < last:

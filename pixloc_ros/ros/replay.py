@@ -13,6 +13,7 @@ from pathlib import Path
 
 import rclpy
 import torch
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rclpy.executors import SingleThreadedExecutor
@@ -41,6 +42,8 @@ class Watcher(Node):
         self.transforms: list[tuple[float, Pose]] = []
         # what map -> odom was at 50 Hz of the recording's time, from the first one on
         self.held: list[tuple[float, Pose]] = []
+        # what the node said of each frame that it came to
+        self.judged: list[dict[str, str]] = []
         self._now = 0.0
         latched = QoSProfile(
             depth=1,
@@ -49,6 +52,7 @@ class Watcher(Node):
         )
         self.create_subscription(Clock, "/clock", self._on_clock, 10)
         self.create_subscription(PoseWithCovarianceStamped, "pose", self._on_pose, latched)
+        self.create_subscription(DiagnosticStatus, "pixloc/status", self._on_status, 50)
         self.create_subscription(Odometry, "odom", self._on_odometry, 50)
         self.create_subscription(TFMessage, "/tf", self._on_transform, 50)
 
@@ -56,6 +60,9 @@ class Watcher(Node):
         self._now = seconds(message.clock)
         if self.transforms and (not self.held or self._now - self.held[-1][0] > 0.0199):
             self.held.append((self._now, self.transforms[-1][1]))
+
+    def _on_status(self, message: DiagnosticStatus) -> None:
+        self.judged.append({value.key: value.value for value in message.values})
 
     def _on_pose(self, message: PoseWithCovarianceStamped) -> None:
         stamp = seconds(message.header.stamp)
