@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -96,17 +96,44 @@ def carry(
     return Belief(stamp, map_from_base, grown, odom_from_base, metres, degrees)
 
 
+def intersect(expected: Belief, found: Belief) -> Belief:
+    """Both beliefs about one moment in one, never surer than they allow for.
+
+    Covariance intersection: an answer and the answers before it err alike (the map's errors are
+    the same), so their information must not be added. Julier and Uhlmann, "A non-divergent
+    estimation algorithm in the presence of unknown correlations" (1997).
+    """
+    prior, answer = (torch.linalg.inv(b.covariance) for b in (expected, found))
+    shares = torch.linspace(0, 1, 21, dtype=torch.float64)[:, None, None]
+    information = (1 - shares) * prior + shares * answer
+    best = int(torch.linalg.slogdet(information).logabsdet.argmax())
+    covariance = torch.linalg.inv(information[best])
+    moved = covariance @ (shares[best] * answer) @ _error(expected, found)
+    turn = Pose.from_rotvec(moved[3:], torch.zeros(3, dtype=torch.float64)).rotation
+    pose = expected.map_from_base
+    return replace(
+        found,
+        map_from_base=Pose(turn @ pose.rotation, pose.translation + moved[:3]),
+        covariance=0.5 * (covariance + covariance.T),
+    )
+
+
+def _error(expected: Belief, found: Belief) -> Tensor:
+    """Translation and rotation (6,) that lead from one to the other, in the map's axes."""
+    turn = so3_log(found.map_from_base.rotation @ expected.map_from_base.rotation.T)
+    way = found.map_from_base.translation - expected.map_from_base.translation
+    return torch.cat([way, turn])
+
+
 def disagreement(
     expected: Belief, found: Belief, options: MotionOptions
 ) -> tuple[float, float, float]:
     """Mahalanobis distance, metres and degrees between two beliefs about one moment."""
-    turn = so3_log(found.map_from_base.rotation @ expected.map_from_base.rotation.T)
-    way = found.map_from_base.translation - expected.map_from_base.translation
-    error = torch.cat([way, turn])
+    error = _error(expected, found)
     floor = _diagonal(options.floor_m, options.floor_deg)
     spread = expected.covariance + found.covariance + floor
     distance = float((error @ torch.linalg.solve(spread, error)).clamp(min=0).sqrt())
-    return distance, float(way.norm()), math.degrees(float(turn.norm()))
+    return distance, float(error[:3].norm()), math.degrees(float(error[3:].norm()))
 
 
 def _drift(metres: float, degrees: float, options: MotionOptions) -> Tensor:

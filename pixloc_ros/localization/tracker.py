@@ -9,7 +9,7 @@ from enum import Enum
 from pixloc_ros.errors import require_range
 from pixloc_ros.geometry import Pose
 from pixloc_ros.localization.frames import base_covariance, camera_covariance
-from pixloc_ros.localization.motion import Belief, MotionOptions, carry, disagreement
+from pixloc_ros.localization.motion import Belief, MotionOptions, carry, disagreement, intersect
 from pixloc_ros.localization.result import LocalizationResult, Prior, Status
 
 
@@ -72,7 +72,7 @@ class TrackerOptions:
     agreement: float = 5.0
     lost_after: float = 10.0
     lost_m: float = 1.0
-    lost_deg: float = 20.0
+    lost_deg: float = 45.0
     moved_after: float = 2.0
     gravity_deg: float = 0.0
     motion: MotionOptions = field(default_factory=MotionOptions)
@@ -170,6 +170,8 @@ class Tracker:
         contradiction = ""
         if self._known is not None:
             contradiction = self._contradiction(self._known, found, frame)
+            if not contradiction and self.fix is not None:
+                found = intersect(self._expected(self._known, frame), found)
             if not contradiction:
                 return self._believe(found), result
         # what alignment made of a wrong expectation speaks for nothing

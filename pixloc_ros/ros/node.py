@@ -324,10 +324,14 @@ class LocalizationNode(LifecycleNode):
         """A hint of the past is carried on by the odometry since; none of the future is."""
         now = self._now()
         stamp = belief.stamp if 0 < belief.stamp <= now else now
-        odometry = self._odometry.at(stamp, 0.0) or self._odometry.newest
         if self.parameters.odometry == "tf":
             odometry = self._transform_odometry(Time(nanoseconds=round(stamp * 1e9)), 0.0)
-            odometry = odometry or self._transform_odometry(None, 0.0)
+            if odometry is None:
+                odometry = self._transform_odometry(None, 0.0)
+        else:
+            odometry = self._odometry.at(stamp, 0.0)
+            if odometry is None:
+                odometry = self._odometry.newest
         with self._lock:
             self._epoch += 1
             self._hint = None

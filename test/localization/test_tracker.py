@@ -22,7 +22,7 @@ from pixloc_ros.localization import (
     TrackerOptions,
 )
 from pixloc_ros.localization.frames import base_covariance, camera_covariance
-from pixloc_ros.localization.motion import carry, disagreement
+from pixloc_ros.localization.motion import carry, disagreement, intersect
 
 MOUNT = Pose.exp(torch.tensor([0.2, 0.0, 0.5, 0.1, -1.2, 0.4], dtype=torch.float64))
 MAP_FROM_ODOM = Pose.exp(torch.tensor([5.0, -2.0, 0.0, 0.0, 0.0, 0.7], dtype=torch.float64))
@@ -349,3 +349,42 @@ def test_base_covariance_matches_sampling():
     claimed = base_covariance(covariance, cam_from_map, MOUNT)
     assert torch.allclose(claimed, sampled, rtol=0.06, atol=0.03 * float(claimed.diagonal().max()))
     assert torch.allclose(camera_covariance(claimed, cam_from_map, MOUNT), covariance)
+
+
+def believed(sigma, offset=0.0):
+    pose = Pose(
+        MAP_FROM_ODOM.rotation, MAP_FROM_ODOM.translation + torch.tensor([offset, 0, 0]).double()
+    )
+    return Belief(0.0, pose, torch.diag(torch.tensor(sigma).double() ** 2), None)
+
+
+def test_two_beliefs_meet_where_each_is_sure():
+    """One knows x, the other the rest: together all is known, and no better than each knew."""
+    along = believed([0.01, 1.0, 1.0, 0.01, 0.01, 0.01])
+    across = believed([1.0, 0.01, 0.01, 0.01, 0.01, 0.01], offset=0.5)
+    met = intersect(along, across)
+    expected = MAP_FROM_ODOM.translation
+    assert torch.allclose(met.map_from_base.translation, expected, atol=0.01)
+    sigmas = met.covariance.diagonal().sqrt()
+    assert (sigmas[:3] < 0.02).all()
+    # not surer than the surer one: they may err alike
+    assert (sigmas >= 0.0099).all()
+    again = intersect(along, along)
+    assert torch.allclose(again.covariance, along.covariance)
+
+
+def test_a_vague_answer_hardly_moves_a_sure_expectation():
+    sure, vague = believed([0.02] * 6), believed([0.5] * 6, offset=0.6)
+    met = intersect(sure, vague)
+    assert torch.allclose(met.map_from_base.translation, sure.map_from_base.translation, atol=1e-6)
+    assert torch.allclose(
+        intersect(vague, sure).map_from_base.translation, sure.map_from_base.translation, atol=1e-6
+    )
+
+
+def test_vague_answers_while_tracking_leave_the_fix_where_odometry_carries_it():
+    tracker = tracking()
+    fix, _ = tracker.update(answer(0.2, offset=0.3, variance=0.1), observed(0.2))
+    expected = MAP_FROM_ODOM @ driven(0.2)
+    metres, _ = fix.map_from_base.inverse().distance(expected.inverse())
+    assert float(metres) < 0.02

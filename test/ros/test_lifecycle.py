@@ -158,6 +158,23 @@ def test_with_an_initialpose_one_frame_is_a_fix(story):
     assert float(metres) < 0.03
 
 
+def test_an_initialpose_of_the_past_is_carried_on_by_odometry(story):
+    """Somebody says where the robot was at the first frame; it has moved since."""
+    told = story(tracker=SLOW)
+    publisher = told.robot.create_publisher(PoseWithCovarianceStamped, "initialpose", 5)
+    told.wait(publisher.get_subscription_count)
+    first, last = told.robot.frames[0].stamp, told.robot.frames[9].stamp
+    told.step(0)
+    told.robot.drive(9, image=told.robot.picture(0))
+    publisher.publish(hint(first, truth(first), sigma=0.01))
+    told.wait(lambda: told.node.tracker._known is not None)
+    moved = told.node.tracker._known.map_from_odom @ told.node._odometry.at(last, 0.0)
+    metres, _ = moved.inverse().distance(truth(last).inverse())
+    assert float(metres) < 0.02
+    away, _ = truth(first).inverse().distance(truth(last).inverse())
+    assert float(away) > 0.1
+
+
 def test_an_initialpose_is_kept_until_the_node_is_active(story):
     told = story(autostart=False)
     assert change(told, Transition.TRANSITION_CONFIGURE)
