@@ -115,7 +115,7 @@ def test_a_recording_that_starts_again(story):
 
 
 def test_odometry_that_stops_leaves_poses_but_soon_no_transform(story):
-    told = story(tracker=f"[{SLOW}]")
+    told = story(tracker="[lost_m=100.0, lost_deg=170.0]")
     robot = told.robot
     for number in (0, 2):
         told.step(number)
