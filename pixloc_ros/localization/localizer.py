@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,36 +10,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from pixloc_ros.alignment import (
-    AlignmentProblem,
-    LinearSystem,
-    LMOptions,
-    LMResult,
-    RigProblem,
-    align,
-    condition_number,
-    learned_damping,
-    pose_covariance,
-)
+from pixloc_ros.alignment import LMOptions
 from pixloc_ros.errors import require_range
-from pixloc_ros.features import (
-    FeatureNetwork,
-    ImageError,
-    ImagePyramid,
-    check_image,
-    extract_pyramid,
-)
+from pixloc_ros.features import FeatureNetwork, ImageError, check_image, extract_pyramid
 from pixloc_ros.geometry import Camera, Pose, RobustKernel
-from pixloc_ros.localization.gating import GateOptions, InlierModel, gate
+from pixloc_ros.localization.gating import GateOptions
+from pixloc_ros.localization.judging import Judge
 from pixloc_ros.localization.matching import MIN_INLIERS, Matches, match_points, poses_of_matches
-from pixloc_ros.localization.observations import Observations, QueryLevels, gather
-from pixloc_ros.localization.result import (
-    InlierStatistics,
-    LocalizationResult,
-    Prior,
-    Reprojections,
-    Status,
-)
+from pixloc_ros.localization.observations import QueryLevels
+from pixloc_ros.localization.refinement import Query, Refinement, Start
+from pixloc_ros.localization.result import LocalizationResult, Prior, Refusal, Status
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.retrieval import Covisibility, DescriptorIndex
 
@@ -75,18 +54,10 @@ class LocalizerOptions:
 VAGUE_PX = 50.0
 """Standard deviation of a prior, in pixels, from which on others are drawn around it: where
 alignment from one start begins to fail (doc/starts.md)."""
-KEPT = 2
-"""Hypotheses that go on from a coarse level to the next, beside the prior itself."""
 
 
 def _is_pose(pose: Pose) -> bool:
     return not pose.shape and bool(pose.matrix().isfinite().all())
-
-
-class _Refusal(Exception):
-    def __init__(self, status: Status, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
 
 
 class _Stopwatch:
@@ -115,42 +86,6 @@ class View:
     cam_from_rig: Pose = field(default_factory=lambda: Pose.identity(dtype=torch.float64))
 
 
-@dataclass(frozen=True)
-class _Query:
-    """A view and what the network made of it; camera and pose in float64."""
-
-    pyramid: ImagePyramid
-    levels: QueryLevels
-    camera: Camera
-    cam_from_rig: Pose
-
-
-@dataclass(frozen=True)
-class _Start:
-    """Where alignment begins: poses of the rig (B,), and what they came from.
-
-    references: of each view. matches: None for a prior; `view`: the one that was matched.
-    """
-
-    poses: Pose
-    references: tuple[tuple[int, ...], ...]
-    matches: Matches | None = None
-    view: int = 0
-
-
-@dataclass(frozen=True)
-class _Solution:
-    """Aligned hypotheses, and the observations of each view that they were aligned with.
-
-    before: their poses at the level before the finest.
-    """
-
-    result: LMResult
-    before: Pose
-    observations: tuple[Observations, ...]
-    start: _Start
-
-
 class Localizer:
     """Localizes images against one map with the network that filled it.
 
@@ -169,12 +104,15 @@ class Localizer:
         self.without: frozenset[int] = frozenset()
         self._number = {name: i for i, name in enumerate(pixmap.model.names)}
         self._levels = pixmap.header.levels
-        self._damping = [
-            learned_damping(network.damping_parameters(level.network_level)).detach()
-            for level in self._levels
-        ]
-        self._inliers = InlierModel.of(pixmap.statistics[-1])
-        self._kernel = RobustKernel(self.options.kernel_alpha, self.options.kernel_scale)
+        options = self.options
+        self._refinement = Refinement(
+            pixmap,
+            network,
+            options.points,
+            RobustKernel(options.kernel_alpha, options.kernel_scale),
+            options.lm,
+        )
+        self._judge = Judge(pixmap, options.gate, network.sigma_factors)
 
     def warm_up(self) -> None:
         """Localize a blank image, so that the first real one does not pay for first times."""
@@ -212,7 +150,7 @@ class Localizer:
         begun = time.perf_counter()
         try:
             answer = self._localize(watch, views, prior, references, search)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             answer = LocalizationResult(refusal.status, str(refusal))
         watch.ms["total"] = 1e3 * (time.perf_counter() - begun)
         answer.timings_ms.update(watch.ms)
@@ -237,31 +175,31 @@ class Localizer:
             seen = [self._seen(query, expected) for query in queries]
         try:
             if not any(seen):
-                raise _Refusal(Status.NO_REFERENCE, "no reference sees what the prior pose sees")
+                raise Refusal(Status.NO_REFERENCE, "no reference sees what the prior pose sees")
             poses = self._hypotheses(prior, queries[0].camera)
-            answer = self._settle(watch, queries, _Start(poses, tuple(map(tuple, seen))))
+            answer = self._settle(watch, queries, Start(poses, tuple(map(tuple, seen))))
             if answer.ok or not search:
                 return answer
             reason = answer.reason
-        except _Refusal as refusal:
+        except Refusal as refusal:
             if not search:
                 raise
             reason = str(refusal)
         try:
             answer = self._search(watch, queries, references, seen)
-        except _Refusal as refusal:
-            raise _Refusal(refusal.status, f"{refusal}; from the prior: {reason}") from None
+        except Refusal as refusal:
+            raise Refusal(refusal.status, f"{refusal}; from the prior: {reason}") from None
         if answer.ok:
             return answer
         return replace(answer, reason=f"{answer.reason}; from the prior: {reason}")
 
-    def _query(self, view: View) -> _Query:
+    def _query(self, view: View) -> Query:
         pyramid = extract_pyramid(self.network, view.image, self._levels)
         camera = view.camera.to(torch.float64)
         levels = QueryLevels.of(pyramid, camera)
-        return _Query(pyramid, levels, camera, view.cam_from_rig.to("cpu", torch.float64))
+        return Query(pyramid, levels, camera, view.cam_from_rig.to("cpu", torch.float64))
 
-    def _seen(self, query: _Query, rig_from_map: Pose) -> list[int]:
+    def _seen(self, query: Query, rig_from_map: Pose) -> list[int]:
         """References that cover what a view sees from a pose of the rig."""
         pose = query.cam_from_rig @ rig_from_map
         count = self.options.references
@@ -286,7 +224,7 @@ class Localizer:
     def _search(
         self,
         watch: _Stopwatch,
-        queries: Sequence[_Query],
+        queries: Sequence[Query],
         references: Sequence[str] | None,
         expected: Sequence[Sequence[int]],
     ) -> LocalizationResult:
@@ -302,39 +240,39 @@ class Localizer:
         with watch("references"):
             seen = [self._seen(query, starts[0]) for query in queries]
             seen[view] = seen[view] or candidates[view]
-        return self._settle(watch, queries, _Start(starts, tuple(map(tuple, seen)), matches, view))
+        return self._settle(watch, queries, Start(starts, tuple(map(tuple, seen)), matches, view))
 
     def _candidates(
-        self, query: _Query, names: Sequence[str] | None, expected: Sequence[int]
+        self, query: Query, names: Sequence[str] | None, expected: Sequence[int]
     ) -> list[int]:
         count = self.options.references
         retrieved = self._retrieve(query.pyramid.descriptor.cpu(), names)
         return list(dict.fromkeys([*expected[: (count + 1) // 2], *retrieved]))[:count]
 
     def _settle(
-        self, watch: _Stopwatch, queries: Sequence[_Query], start: _Start
+        self, watch: _Stopwatch, queries: Sequence[Query], start: Start
     ) -> LocalizationResult:
         with watch("align"):
-            solution = self._refine(queries, start)
+            solution = self._refinement.align(queries, start)
         with watch("gate"):
-            return self._judge(solution, queries)
+            return self._judge.judge(solution, queries)
 
     def _check(self, view: View, prior: Prior | None) -> None:
         camera = view.camera
         try:
             image = check_image(view.image)
         except ImageError as error:
-            raise _Refusal(Status.BAD_INPUT, str(error)) from None
+            raise Refusal(Status.BAD_INPUT, str(error)) from None
         if camera.shape or not bool((camera.focal > 0).all() & camera.centre.isfinite().all()):
-            raise _Refusal(Status.BAD_INPUT, "the camera is a batch, or not one at all")
+            raise Refusal(Status.BAD_INPUT, "the camera is a batch, or not one at all")
         if prior is not None and not _is_pose(prior.cam_from_map):
-            raise _Refusal(Status.BAD_INPUT, "the prior pose is a batch, or not finite")
+            raise Refusal(Status.BAD_INPUT, "the prior pose is a batch, or not finite")
         if not _is_pose(view.cam_from_rig):
-            raise _Refusal(Status.BAD_INPUT, "the pose on the rig is a batch, or not finite")
+            raise Refusal(Status.BAD_INPUT, "the pose on the rig is a batch, or not finite")
         size = (image.shape[1], image.shape[0])
         if tuple(camera.size.tolist()) != size:
             wanted = "x".join(f"{v:g}" for v in camera.size.tolist())
-            raise _Refusal(
+            raise Refusal(
                 Status.BAD_INPUT, f"image of {size[0]}x{size[1]} pixels, its camera has {wanted}"
             )
 
@@ -345,11 +283,11 @@ class Localizer:
             return [r for r in found if r not in self.without][:count]
         known = [self._number[n] for n in names if n in self._number]
         if not known:
-            raise _Refusal(Status.NO_REFERENCE, "none of the given references is in the map")
+            raise Refusal(Status.NO_REFERENCE, "none of the given references is in the map")
         return known[: self.options.references]
 
     def _match(
-        self, queries: Sequence[_Query], candidates: Sequence[Sequence[int]]
+        self, queries: Sequence[Query], candidates: Sequence[Sequence[int]]
     ) -> tuple[int, Matches, Pose]:
         """The view on whose matches most agree, its matches, and the poses, best first."""
         found: list[tuple[int, int, Matches, list[Pose]]] = []
@@ -361,140 +299,10 @@ class Localizer:
             if poses:
                 found.append((inliers[0], number, matches, poses))
         if not found:
-            raise _Refusal(
+            raise Refusal(
                 Status.FAILED,
                 f"no pose that {MIN_INLIERS} of {most} matches with the retrieved references "
                 "agree on",
             )
         _, number, matches, poses = max(found, key=lambda entry: entry[0])
         return number, matches, Pose.stack(poses)
-
-    def _refine(self, queries: Sequence[_Query], start: _Start) -> _Solution:
-        """Align the starts with the references of all views together.
-
-        Matches are as good as the cells they were found in: their poses start there. A prior
-        may be far off: it goes through the coarser levels first, with others around it where it
-        is vague, and the best go on. Those levels can also lead a good one astray, so it enters
-        the race anew at each.
-        """
-        device = self.network.device
-        observations = tuple(
-            gather(
-                self.map,
-                references,
-                query.cam_from_rig @ start.poses,
-                query.camera,
-                self.options.points // len(queries),
-                device,
-            )
-            for query, references in zip(queries, start.references, strict=True)
-        )
-        problems = [self._problem(queries, observations, i) for i in range(len(self._levels))]
-        fine = max(len(problems) - 2, 0)
-        begin, lm = observations[0].to_local(start.poses), self.options.lm
-        poses = begin
-        for level in range(fine if start.matches is None else 0):
-            moved = align([problems[level]], poses, self._damping[level : level + 1], lm)
-            cost = torch.where(moved.failed, math.inf, moved.system.cost)
-            poses = Pose.cat([begin[:1], moved.pose[cost.argsort()[:KEPT]]])
-        last = len(problems) - 1
-        lost = torch.zeros(poses.shape[0], dtype=torch.bool, device=device)
-        if fine < last:
-            coarse = align(problems[fine:last], poses, self._damping[fine:last], lm)
-            poses, lost = coarse.pose, coarse.failed
-        result = align(problems[last:], poses, self._damping[last:], lm)
-        result = replace(result, failed=result.failed | lost)
-        return _Solution(result, poses, observations, start)
-
-    def _problem(
-        self, queries: Sequence[_Query], observations: Sequence[Observations], level: int
-    ) -> AlignmentProblem | RigProblem:
-        if len(queries) == 1:
-            return observations[0].problem(queries[0].levels, level, self._kernel)
-        first = observations[0]
-        parts, poses = [], []
-        for query, observed in zip(queries, observations, strict=True):
-            parts.append(observed.around(first.origin).problem(query.levels, level, self._kernel))
-            poses.append(query.cam_from_rig.to(first.points))
-        return RigProblem(tuple(parts), tuple(poses))
-
-    def _judge(self, solution: _Solution, queries: Sequence[_Query]) -> LocalizationResult:
-        """The hypothesis that most points fit, believed or not."""
-        result, system, start = solution.result, solution.result.system, solution.start
-        inlier = (system.squared < self._inliers.threshold) & system.valid
-        inliers = torch.where(result.failed, -1, inlier.sum(-1))
-        best = int(inliers.argmax())
-        if bool(result.failed[best]):
-            raise _Refusal(Status.FAILED, "too few points of the map are visible to align with")
-        pose = solution.observations[0].to_map(result.pose[best])
-        visible = int(system.valid[best].sum())
-        compared = sum(int((o.confidence[-1] > 0).sum()) for o in solution.observations)
-        agreeing = 0
-        if start.matches is not None:
-            matched = queries[start.view]
-            agreeing = start.matches.agreeing(matched.cam_from_rig @ pose, matched.camera)
-        statistics = InlierStatistics(
-            points=compared,
-            visible=visible / max(compared, 1),
-            inliers=int(inliers[best]) / max(visible, 1),
-            matches=agreeing,
-            shift_px=self._shift(solution, queries[0].camera, best),
-            cost=float(system.cost[best]),
-            condition=float(condition_number(system)[best]),
-        )
-        factor = torch.tensor(self.network.sigma_factors).double().repeat_interleave(3)
-        covariance = pose_covariance(system)[best].cpu() * factor[:, None] * factor
-        reason = gate(statistics, self._inliers, covariance, self.options.gate)
-        reason = reason or self._ambiguity(inliers, system, best)
-        return LocalizationResult(
-            status=Status.REJECTED if reason else Status.SUCCESS,
-            reason=reason or "aligned",
-            cam_from_map=pose,
-            covariance=covariance,
-            statistics=statistics,
-            references=tuple(
-                dict.fromkeys(self.map.model.names[r] for seen in start.references for r in seen)
-            ),
-            from_prior=start.matches is None,
-            reprojections=self._reprojections(solution, queries, best),
-        )
-
-    def _shift(self, solution: _Solution, camera: Camera, best: int) -> float:
-        """Median way of the points, in pixels, from the level before the finest to the answer."""
-        points = solution.observations[0].points.double().cpu()
-        before, after = (
-            camera.project(pose[best].to("cpu", torch.float64).transform(points))
-            for pose in (solution.before, solution.result.pose)
-        )
-        moved = (before[0] - after[0]).norm(dim=-1)[before[1] & after[1]]
-        return float(moved.median()) if len(moved) else math.inf
-
-    def _reprojections(
-        self, solution: _Solution, queries: Sequence[_Query], best: int
-    ) -> tuple[Reprojections, ...]:
-        """What the answer rests on, of each view."""
-        system = solution.result.system
-        sizes = [len(o.points) for o in solution.observations]
-        parts = zip(
-            system.pixels[best].split(sizes),
-            system.squared[best].split(sizes),
-            system.valid[best].split(sizes),
-            strict=True,
-        )
-        answer = []
-        for query, (pixels, squared, valid) in zip(queries, parts, strict=True):
-            maps = query.pyramid.levels[-1]
-            scale = torch.tensor(maps.scale, dtype=torch.float64)
-            seen = (pixels[valid].double().cpu() + maps.offset) / scale
-            share = squared[valid].cpu() / self._inliers.threshold
-            answer.append(Reprojections(seen.float().numpy(), share.float().numpy()))
-        return tuple(answer)
-
-    def _ambiguity(self, inliers: torch.Tensor, system: LinearSystem, best: int) -> str:
-        enough = inliers >= inliers[best] * self.options.gate.ambiguity
-        for rival in enough.nonzero().flatten().tolist():
-            moved = (system.pixels[rival] - system.pixels[best]).norm(dim=-1)
-            apart = float(moved[system.valid[best]].median())
-            if rival != best and apart > 5.0:
-                return f"ambiguous: another pose fits as well, {apart:.0f} cells away"
-        return ""

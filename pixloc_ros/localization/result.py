@@ -89,3 +89,11 @@ class LocalizationResult:
     @property
     def ok(self) -> bool:
         return self.status is Status.SUCCESS
+
+
+class Refusal(Exception):
+    """Raised inside of a localization that ends without a pose; callers see its result."""
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator
 from dataclasses import replace
 
 import numpy as np
@@ -24,34 +23,29 @@ from std_msgs.msg import Header
 from std_srvs.srv import Empty, SetBool, Trigger
 
 from pixloc_ros.errors import InputError
-from pixloc_ros.features import ImageError
-from pixloc_ros.geometry import CameraError, Pose
 from pixloc_ros.localization import (
     Belief,
     LocalizationResult,
-    Observed,
     Status,
     Tracker,
     TrackerOptions,
-    View,
 )
 from pixloc_ros.options import override
 from pixloc_ros.ros import diagnostics as tasks
 from pixloc_ros.ros import parameters as node_parameters
-from pixloc_ros.ros.bridge import TransformBuffer, TransformError, image_to_rgb
+from pixloc_ros.ros.bridge import TransformBuffer
 from pixloc_ros.ros.cameras import Cameras, Frame
-from pixloc_ros.ros.conversions import camera_of, seconds
+from pixloc_ros.ros.observer import Observer
 from pixloc_ros.ros.odometry import OdometryBuffer
 from pixloc_ros.ros.outputs import Diagnostics, Outputs
 from pixloc_ros.ros.pose_hint import belief_at, belief_of
+from pixloc_ros.ros.requests import Requests
 from pixloc_ros.ros.serving import Serving
 from pixloc_ros.ros.worker import Worker
 from pixloc_ros.visualization.overlay import draw_result
 
 SILENCE = 1.0
 """Seconds without a frame after which the robot only coasts."""
-PATIENCE = 5.0
-"""Seconds that `~/relocalize` waits for an image."""
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -70,12 +64,12 @@ class LocalizationNode(LifecycleNode):
         self.failure = ""
         self.journal = tasks.Journal()
         self.tracker = Tracker(override(TrackerOptions(), self.parameters.tracker))
-        # what the executor and the worker both touch: tracker, hint and requests
+        # what the executor and the worker both touch: tracker and epoch
         self._lock = threading.Lock()
         # answers to what was asked before the last reset or hint are not wanted any more
         self._epoch = 0
         self._hint: Belief | None = None
-        self._requests: list[Outcome] = []
+        self._requests = Requests()
         self._enabled = True
         self._active = False
         self._heard = (time.monotonic(), 0)
@@ -109,6 +103,7 @@ class LocalizationNode(LifecycleNode):
             self._on_odometry_jump,
         )
         self._transforms = TransformBuffer(self)
+        self._observer = Observer(p, self._transforms, self._odometry, self.get_logger())
         self._outputs = Outputs(self, p.global_frame_id)
         self._outputs.map(self._serving.map)
         make = self.create_service
@@ -274,9 +269,7 @@ class LocalizationNode(LifecycleNode):
         with self._lock:
             self._epoch += 1
             self.tracker.reset()
-            waiting, self._requests = self._requests, []
-        for request in waiting:
-            request.told = (False, why)
+        self._requests.refuse(why)
 
     def _on_uncalibrated(self, camera: str) -> None:
         self.get_logger().warning(
@@ -324,14 +317,7 @@ class LocalizationNode(LifecycleNode):
         """A hint of the past is carried on by the odometry since; none of the future is."""
         now = self._now()
         stamp = belief.stamp if 0 < belief.stamp <= now else now
-        if self.parameters.odometry == "tf":
-            odometry = self._transform_odometry(Time(nanoseconds=round(stamp * 1e9)), 0.0)
-            if odometry is None:
-                odometry = self._transform_odometry(None, 0.0)
-        else:
-            odometry = self._odometry.at(stamp, 0.0)
-            if odometry is None:
-                odometry = self._odometry.newest
+        odometry = self._observer.past_odometry(stamp)
         with self._lock:
             self._epoch += 1
             self._hint = None
@@ -358,10 +344,7 @@ class LocalizationNode(LifecycleNode):
             answer.success = False
             answer.message = "the node is not active" if self._enabled else "switched off"
             return answer
-        outcome = Outcome()
-        with self._lock:
-            self._requests.append(outcome)
-        answer.success, answer.message = await outcome
+        answer.success, answer.message = await self._requests.add()
         return answer
 
     def _broadcast(self) -> None:
@@ -384,26 +367,16 @@ class LocalizationNode(LifecycleNode):
         self._outputs.transform(child, pose, p.transform_tolerance)
 
     def _every_second(self) -> None:
-        self._answer_late_requests()
+        self._requests.refuse_late()
         if self._active:
             self._notice_silence()
         self._diagnose()
-
-    def _answer_late_requests(self) -> None:
-        late = time.monotonic() - PATIENCE
-        with self._lock:
-            over = [request for request in self._requests if request.since < late]
-            self._requests = [request for request in self._requests if request.since >= late]
-        for request in over:
-            request.told = (False, f"no image for {PATIENCE:g} s")
 
     def _notice_silence(self) -> None:
         silent = self._now() - self._frame_taken
         if self.tracker.fix is None or silent < SILENCE:
             return
-        odometry = self._odometry.newest
-        if self.parameters.odometry == "tf":
-            odometry = self._transform_odometry(None, 0.0)
+        odometry = self._observer.newest_odometry()
         with self._lock:
             self.tracker.refuse(self._frame_stamp + silent, odometry)
 
@@ -445,6 +418,8 @@ class LocalizationNode(LifecycleNode):
             torch.cuda.empty_cache()
             self._serving = self._serving.on_cpu()
             reason = "the GPU is out of memory: going on, slower, on the CPU"
+        with self._lock:
+            self.tracker.refuse(self._frame_stamp, self._odometry.newest)
         self.journal.failed(reason)
         self.get_logger().error(f"frame dropped: {reason}", throttle_duration_sec=2.0)
 
@@ -455,16 +430,15 @@ class LocalizationNode(LifecycleNode):
         stamp = self._frame_stamp = frames[0].stamp
         self._frame_taken = self._now()
         epoch = self._epoch
-        views, observed, reason = self._observe(frames)
+        wait = self.parameters.odometry_wait
+        views, observed, reason = self._observer.observe(frames, wait)
         if observed is None:
             self._unusable(reason, stamp)
             return
         with self._lock:
-            requests, self._requests = self._requests, []
-            prior = None if requests else self.tracker.prior(observed)
+            prior = None if self._requests.wanted else self.tracker.prior(observed)
         result = serving.localizer.localize_views(views, prior)
-        if result.status is Status.BAD_INPUT:
-            reason = result.reason
+        requests = self._requests.take() if prior is None else ()
         with self._lock:
             if epoch != self._epoch:
                 result = replace(result, status=Status.REJECTED, reason="no longer asked for")
@@ -473,10 +447,12 @@ class LocalizationNode(LifecycleNode):
                 fix, result = self.tracker.update(result, observed)
             state = self.tracker.state
         milliseconds = 1e3 * (time.perf_counter() - begun)
-        if reason:
-            self._say_unusable(reason)
+        if result.status is Status.BAD_INPUT:
+            self._say_unusable(result.reason)
         else:
             self.journal.finished(milliseconds, result.reason, fix is not None)
+        if reason:  # of a camera that was left out
+            self._say_unusable(reason)
         if fix is not None:
             when = Time.from_msg(frames[0].image.header.stamp)
             self._outputs.pose(fix, when, self.parameters.diagonal_covariance)
@@ -504,69 +480,6 @@ class LocalizationNode(LifecycleNode):
     def _say_unusable(self, reason: str) -> None:
         self.journal.failed(reason)
         self.get_logger().error(reason, throttle_duration_sec=2.0)
-
-    def _observe(self, frames: tuple[Frame, ...]) -> tuple[list[View], Observed | None, str]:
-        """What the frames show and where the robot was, and what is wrong with any of them.
-
-        Cameras that cannot be used are left out; without any there is no observation.
-        """
-        p = self.parameters
-        views: list[View] = []
-        observed: Observed | None = None
-        reason = ""
-        for frame in frames:
-            header = frame.image.header
-            try:
-                camera = camera_of(frame.info, p.rectified)
-                image = image_to_rgb(frame.image)
-                base_from_cam = self._transforms.lookup(p.base_frame_id, header.frame_id)
-            except (CameraError, ImageError, TransformError) as error:
-                reason = str(error)
-                continue
-            if observed is None:
-                observed = Observed(frame.stamp, base_from_cam, self._odometry_at(header))
-            cam_from_rig = base_from_cam.inverse() @ observed.base_from_cam
-            views.append(View(image, camera, cam_from_rig))
-        return views, observed, reason
-
-    def _odometry_at(self, header: Header) -> Pose | None:
-        p = self.parameters
-        if p.odometry == "topic":
-            return self._odometry.at(seconds(header.stamp), p.odometry_wait)
-        if p.odometry == "tf":
-            return self._transform_odometry(Time.from_msg(header.stamp), p.odometry_wait)
-        return None
-
-    def _transform_odometry(self, stamp: Time | None, wait: float) -> Pose | None:
-        """odom_from_base at a stamp, or the latest, from TF; waits, so only for the worker."""
-        p = self.parameters
-        deadline = time.monotonic() + wait
-        while True:
-            try:
-                when = None if stamp is None else stamp.to_msg()
-                return self._transforms.lookup(p.odom_frame_id, p.base_frame_id, when)
-            except TransformError as error:
-                if time.monotonic() >= deadline:
-                    if wait:
-                        self.get_logger().warning(
-                            f"no odometry: {error}", throttle_duration_sec=5.0
-                        )
-                    return None
-                time.sleep(0.02)
-
-
-class Outcome:
-    """What somebody waits for. The executor polls what is awaited: not more often than needed."""
-
-    def __init__(self) -> None:
-        self.since = time.monotonic()
-        self.told: tuple[bool, str] | None = None
-
-    def __await__(self) -> Generator[None, None, tuple[bool, str]]:
-        while self.told is None:
-            time.sleep(0.002)
-            yield
-        return self.told
 
 
 def _told(result: LocalizationResult, fix: Belief | None, message: str) -> str:

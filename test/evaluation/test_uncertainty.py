@@ -96,6 +96,7 @@ def test_calibrate_writes_weights_that_claim_the_truth(room, tmp_path, capsys):
         frame = room.sequence.frames[3]
         result = localizer.localize(read_image(room.sequence.images / frame.name), frame.camera)
         calibrated.sigma_factors = (1.0, 2.0)
+        localizer = Localizer(pixmap, calibrated)
         other = localizer.localize(read_image(room.sequence.images / frame.name), frame.camera)
     factors = load_network(output).sigma_factors
     ratio = (other.covariance / result.covariance).numpy()

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import pixloc_ros.localization.localizer as localizer_module
+import pixloc_ros.localization.refinement as refinement_module
 from pixloc_ros.datasets.rendered_room import base_pose, make_room, mount
 from pixloc_ros.features import read_image
 from pixloc_ros.features.compact import CompactNetwork
@@ -269,7 +270,7 @@ def test_options_reach_the_search(localizer, frame):
 
 def test_a_good_prior_survives_coarse_levels_that_lead_astray(localizer, frame, monkeypatch):
     image, frame = frame
-    align, calls = localizer_module.align, []
+    align, calls = refinement_module.align, []
 
     def astray(problems, *arguments):
         calls.append(len(problems))
@@ -279,7 +280,7 @@ def test_a_good_prior_survives_coarse_levels_that_lead_astray(localizer, frame, 
         moved = Pose(result.pose.rotation, result.pose.translation + 1.0)
         return replace(result, pose=moved)
 
-    monkeypatch.setattr(localizer_module, "align", astray)
+    monkeypatch.setattr(refinement_module, "align", astray)
     result = localizer.localize(image, frame.camera, Prior(frame.truth))
     assert result.ok, result.reason
     assert error(result, frame) < (0.03, 0.3)

@@ -273,6 +273,43 @@ def test_pictures_and_reference_cameras_for_who_listens(story):
     assert drawn[: pictures[0].height - 480].max() > 200  # the headline
 
 
+def test_an_exception_costs_one_frame(story, monkeypatch):
+    told = story()
+    for number in (0, 2):
+        told.step(number)
+    told.wait(lambda: told.robot.poses)
+
+    def explode(*_):
+        raise RuntimeError("out of something")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(told.node._serving.localizer, "localize_views", explode)
+        told.step(3)
+    assert told.node.journal.error == "RuntimeError: out of something"
+    assert told.node.tracker.state.value == "coasting"
+    told.step(4)
+    told.wait(lambda: len(told.robot.poses) == 2)
+    assert told.node.journal.error == ""
+
+
+def test_a_camera_that_fails_is_left_out_and_named(story):
+    told = story(cameras="[front, left]")
+    robot = told.robot
+    robot.add_camera("left", mount())
+    told.matched()
+    robot.mounts.clear()
+    for number in (0, 2):
+        before = told.judged()
+        nowhere = robot.picture(number)
+        nowhere.header.frame_id = "unknown_optical_frame"
+        robot.drive(number, image=nowhere)
+        robot.drive_second(number, late=0.0)
+        told.wait(lambda before=before: told.judged() > before)
+    told.wait(lambda: robot.poses)
+    assert told.status()["cameras"] == "1"
+    assert "unknown_optical_frame" in told.node.journal.error
+
+
 def test_variances_alone_for_who_takes_no_negative_numbers(story):
     told = story(diagonal_covariance=True)
     for number in (0, 2):

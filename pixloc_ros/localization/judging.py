@@ -1,0 +1,116 @@
+"""From aligned hypotheses to an answer: which is the best, and is it believed?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from pixloc_ros.alignment import LinearSystem, condition_number, pose_covariance
+from pixloc_ros.geometry import Camera
+from pixloc_ros.localization.gating import GateOptions, InlierModel, gate
+from pixloc_ros.localization.refinement import Query, Solution
+from pixloc_ros.localization.result import (
+    InlierStatistics,
+    LocalizationResult,
+    Refusal,
+    Reprojections,
+    Status,
+)
+from pixloc_ros.mapping import PixMap
+
+
+class Judge:
+    """Judges by what references of one map reach with each other.
+
+    sigma_factors: on the standard deviations of translation and rotation.
+    """
+
+    def __init__(
+        self, pixmap: PixMap, options: GateOptions, sigma_factors: tuple[float, float]
+    ) -> None:
+        self.inliers = InlierModel.of(pixmap.statistics[-1])
+        self._names, self._options = pixmap.model.names, options
+        self._factors = torch.tensor(sigma_factors, dtype=torch.float64).repeat_interleave(3)
+
+    def judge(self, solution: Solution, queries: Sequence[Query]) -> LocalizationResult:
+        """The hypothesis that most points fit, believed or not."""
+        result, system, start = solution.result, solution.result.system, solution.start
+        inlier = (system.squared < self.inliers.threshold) & system.valid
+        inliers = torch.where(result.failed, -1, inlier.sum(-1))
+        best = int(inliers.argmax())
+        if bool(result.failed[best]):
+            raise Refusal(Status.FAILED, "too few points of the map are visible to align with")
+        pose = solution.observations[0].to_map(result.pose[best])
+        visible = int(system.valid[best].sum())
+        compared = sum(int((o.confidence[-1] > 0).sum()) for o in solution.observations)
+        agreeing = 0
+        if start.matches is not None:
+            matched = queries[start.view]
+            agreeing = start.matches.agreeing(matched.cam_from_rig @ pose, matched.camera)
+        statistics = InlierStatistics(
+            points=compared,
+            visible=visible / max(compared, 1),
+            inliers=int(inliers[best]) / max(visible, 1),
+            matches=agreeing,
+            shift_px=self._shift(solution, queries[0].camera, best),
+            cost=float(system.cost[best]),
+            condition=float(condition_number(system)[best]),
+        )
+        claimed = pose_covariance(system)[best].cpu()
+        covariance = claimed * self._factors[:, None] * self._factors
+        reason = gate(statistics, self.inliers, covariance, self._options)
+        reason = reason or self._ambiguity(inliers, system, best)
+        return LocalizationResult(
+            status=Status.REJECTED if reason else Status.SUCCESS,
+            reason=reason or "aligned",
+            cam_from_map=pose,
+            covariance=covariance,
+            statistics=statistics,
+            references=tuple(
+                dict.fromkeys(self._names[r] for seen in start.references for r in seen)
+            ),
+            from_prior=start.matches is None,
+            reprojections=self._reprojections(solution, queries, best),
+        )
+
+    def _shift(self, solution: Solution, camera: Camera, best: int) -> float:
+        """Median way of the points, in pixels, from the level before the finest to the answer."""
+        points = solution.observations[0].points.double().cpu()
+        before, after = (
+            camera.project(pose[best].to("cpu", torch.float64).transform(points))
+            for pose in (solution.before, solution.result.pose)
+        )
+        moved = (before[0] - after[0]).norm(dim=-1)[before[1] & after[1]]
+        return float(moved.median()) if len(moved) else math.inf
+
+    def _reprojections(
+        self, solution: Solution, queries: Sequence[Query], best: int
+    ) -> tuple[Reprojections, ...]:
+        """What the answer rests on, of each view."""
+        system = solution.result.system
+        sizes = [len(o.points) for o in solution.observations]
+        parts = zip(
+            system.pixels[best].split(sizes),
+            system.squared[best].split(sizes),
+            system.valid[best].split(sizes),
+            strict=True,
+        )
+        answer = []
+        for query, (pixels, squared, valid) in zip(queries, parts, strict=True):
+            maps = query.pyramid.levels[-1]
+            scale = torch.tensor(maps.scale, dtype=torch.float64)
+            seen = (pixels[valid].double().cpu() + maps.offset) / scale
+            share = squared[valid].cpu() / self.inliers.threshold
+            answer.append(Reprojections(seen.float().numpy(), share.float().numpy()))
+        return tuple(answer)
+
+    def _ambiguity(self, inliers: torch.Tensor, system: LinearSystem, best: int) -> str:
+        enough = inliers >= inliers[best] * self._options.ambiguity
+        for rival in enough.nonzero().flatten().tolist():
+            moved = (system.pixels[rival] - system.pixels[best]).norm(dim=-1)
+            apart = float(moved[system.valid[best]].median())
+            if rival != best and apart > 5.0:
+                return f"ambiguous: another pose fits as well, {apart:.0f} cells away"
+        return ""

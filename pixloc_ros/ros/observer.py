@@ -1,0 +1,96 @@
+"""What the frames of a moment show, and where the robot was then."""
+
+from __future__ import annotations
+
+import time
+
+from rclpy.impl.rcutils_logger import RcutilsLogger
+from rclpy.time import Time
+from std_msgs.msg import Header
+
+from pixloc_ros.features import ImageError
+from pixloc_ros.geometry import CameraError, Pose
+from pixloc_ros.localization import Observed, View
+from pixloc_ros.ros.bridge import TransformBuffer, TransformError, image_to_rgb
+from pixloc_ros.ros.cameras import Frame
+from pixloc_ros.ros.conversions import camera_of, seconds
+from pixloc_ros.ros.odometry import OdometryBuffer
+from pixloc_ros.ros.parameters import NodeParameters
+
+
+class Observer:
+    """Brings images, calibration, mounts and odometry together."""
+
+    def __init__(
+        self,
+        parameters: NodeParameters,
+        transforms: TransformBuffer,
+        odometry: OdometryBuffer,
+        logger: RcutilsLogger,
+    ) -> None:
+        self._parameters, self._logger = parameters, logger
+        self._transforms, self._odometry = transforms, odometry
+
+    def observe(
+        self, frames: tuple[Frame, ...], wait: float
+    ) -> tuple[list[View], Observed | None, str]:
+        """Views and observation, and what is wrong with any of the frames.
+
+        Cameras that cannot be used are left out; without any there is no observation. wait:
+        seconds for odometry to reach the stamp.
+        """
+        views: list[View] = []
+        observed: Observed | None = None
+        reason = ""
+        for frame in frames:
+            header = frame.image.header
+            try:
+                camera = camera_of(frame.info, self._parameters.rectified)
+                image = image_to_rgb(frame.image)
+                base_from_cam = self._transforms.lookup(
+                    self._parameters.base_frame_id, header.frame_id
+                )
+            except (CameraError, ImageError, TransformError) as error:
+                reason = str(error)
+                continue
+            if observed is None:
+                observed = Observed(frame.stamp, base_from_cam, self._at(header, wait))
+            cam_from_rig = base_from_cam.inverse() @ observed.base_from_cam
+            views.append(View(image, camera, cam_from_rig))
+        return views, observed, reason
+
+    def _at(self, header: Header, wait: float) -> Pose | None:
+        if self._parameters.odometry == "topic":
+            return self._odometry.at(seconds(header.stamp), wait)
+        if self._parameters.odometry == "tf":
+            return self._from_transforms(Time.from_msg(header.stamp), wait)
+        return None
+
+    def newest_odometry(self) -> Pose | None:
+        """The last odometry there is."""
+        if self._parameters.odometry == "tf":
+            return self._from_transforms(None, 0.0)
+        return self._odometry.newest
+
+    def past_odometry(self, stamp: float) -> Pose | None:
+        """Odometry at a stamp of the past, without waiting, or else the last there is."""
+        if self._parameters.odometry == "tf":
+            pose = self._from_transforms(Time(nanoseconds=round(stamp * 1e9)), 0.0)
+        else:
+            pose = self._odometry.at(stamp, 0.0)
+        return self.newest_odometry() if pose is None else pose
+
+    def _from_transforms(self, stamp: Time | None, wait: float) -> Pose | None:
+        """odom_from_base from TF, at a stamp or the latest. Waiting is for the worker only."""
+        p = self._parameters
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                when = None if stamp is None else stamp.to_msg()
+                return self._transforms.lookup(p.odom_frame_id, p.base_frame_id, when)
+            except TransformError as error:
+                if time.monotonic() >= deadline:
+                    if wait:
+                        self._logger.warning(f"no odometry: {error}", throttle_duration_sec=5.0)
+                    return None
+                time.sleep(0.02)
