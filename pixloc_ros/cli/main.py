@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from types import ModuleType
 
 from pixloc_ros import __version__
 from pixloc_ros.errors import InputError
@@ -40,19 +42,36 @@ def usage() -> str:
     )
 
 
+INTERRUPTED = {"localization_node": 0}
+"""Exit codes after Ctrl-C, where that is how a command ends; 130 for the others."""
+
+
 def _terminate(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def _import(name: str) -> ModuleType:
+    """The module of a command: imported only when it runs, the node needs ROS, others do not.
+
+    Libraries that are being imported swallow a KeyboardInterrupt, or take the signal for a
+    crash; nothing is under way yet that could be left half done.
+    """
+    wanted = f"pixloc_ros.cli.{name}"
+    if threading.current_thread() is not threading.main_thread():
+        return import_module(wanted)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(INTERRUPTED.get(name, 130)))
+    try:
+        return import_module(wanted)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, _terminate)
 
 
 def guard(name: str, arguments: Sequence[str]) -> int:
     """Run a command; its exit code, with a one-line message for what the user can mend."""
     try:
-        # a command is imported only when it runs: the node needs ROS, the others do not
-        command = import_module(f"pixloc_ros.cli.{name}")
-        if threading.current_thread() is threading.main_thread():
-            # after the imports, some of which take the signal for a crash
-            signal.signal(signal.SIGTERM, _terminate)
-        return command.run(arguments)
+        return _import(name).run(arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -61,8 +80,10 @@ def guard(name: str, arguments: Sequence[str]) -> int:
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        code = INTERRUPTED.get(name, 130)
+        if code:
+            print("interrupted", file=sys.stderr)
+        return code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

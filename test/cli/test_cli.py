@@ -352,3 +352,22 @@ def test_build_map_takes_the_levels_it_is_given(room, tmp_path, capsys):
             (320, 1),
             (320, 0),
         ]
+
+
+@pytest.mark.parametrize(("command", "code"), [("localization_node", 0), ("localize", 130)])
+def test_ctrl_c_while_libraries_are_imported(command, code):
+    """Some of them swallow a KeyboardInterrupt, and the command went on as if nothing was."""
+    script = (
+        "import time, pixloc_ros.cli.main as main\n"
+        "def slow(name):\n"
+        "    print('importing', flush=True)\n"
+        "    for _ in range(200):\n"
+        "        try: time.sleep(0.1)\n"
+        "        except KeyboardInterrupt: pass\n"
+        "main.import_module = slow\n"
+        f"main.guard({command!r}, [])\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(5) == code
