@@ -197,7 +197,9 @@ class Tracker:
             self._known = expected
         late = stamp - self._heard > options.lost_after
         vague = self._is_vague(expected)
-        moved = self.fix is not None and stamp - self._since >= options.moved_after
+        # the last of the estimates that agree: mere time speaks for nothing
+        elsewhere = self._candidate.stamp - self._since if self._candidate is not None else -1.0
+        moved = self.fix is not None and elsewhere >= options.moved_after
         if not (late or vague or moved):
             self._enter(Event.REFUSED)
             return

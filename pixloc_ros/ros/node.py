@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import replace
@@ -73,8 +74,8 @@ class LocalizationNode(LifecycleNode):
         self._enabled = True
         self._active = False
         self._heard = (time.monotonic(), 0)
-        # the stamp of the last frame, and when it was taken up
-        self._frame_stamp = self._frame_taken = 0.0
+        # the stamp of the last frame, and when it was done with
+        self._frame_stamp = self._frame_done = 0.0
         self._accepted = -1e9
         self._delay = 0.0
         self._serving: Serving | None = None
@@ -131,7 +132,7 @@ class LocalizationNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen to cameras and odometry, and send."""
         p = self.parameters
-        self._worker: Worker[tuple[Frame, ...]] = Worker(self._localize, self._on_failure)
+        self._worker: Worker[tuple[Frame, ...]] = Worker(self._work, self._on_failure)
         self._moving = (
             self.create_subscription(Odometry, "odom", self._odometry.add, qos_profile_sensor_data)
             if p.odometry == "topic"
@@ -256,7 +257,7 @@ class LocalizationNode(LifecycleNode):
         self._forget("another map is served")
         self._outputs.map(serving.map)
         if self._active:
-            self._worker = Worker(self._localize, self._on_failure)
+            self._worker = Worker(self._work, self._on_failure)
         self.get_logger().info(f"now serving {serving.path}: {len(serving.map)} references")
 
     # -- executor thread ---------------------------------------------------------------------
@@ -373,7 +374,7 @@ class LocalizationNode(LifecycleNode):
         self._diagnose()
 
     def _notice_silence(self) -> None:
-        silent = self._now() - self._frame_taken
+        silent = self._now() - self._frame_done
         if self.tracker.fix is None or silent < SILENCE:
             return
         odometry = self._observer.newest_odometry()
@@ -423,12 +424,19 @@ class LocalizationNode(LifecycleNode):
         self.journal.failed(reason)
         self.get_logger().error(f"frame dropped: {reason}", throttle_duration_sec=2.0)
 
+    def _work(self, frames: tuple[Frame, ...]) -> None:
+        """Localize; a frame that takes long is no silence."""
+        self._frame_done = math.inf
+        try:
+            self._localize(frames)
+        finally:
+            self._frame_done = self._now()
+
     def _localize(self, frames: tuple[Frame, ...]) -> None:
         begun = time.perf_counter()
         serving = self._serving
         assert serving is not None
         stamp = self._frame_stamp = frames[0].stamp
-        self._frame_taken = self._now()
         epoch = self._epoch
         wait = self.parameters.odometry_wait
         views, observed, reason = self._observer.observe(frames, wait)

@@ -183,6 +183,14 @@ def test_a_carried_off_robot_is_found_where_search_finds_it():
     assert float(fix.map_from_base.translation[0] - expected.translation[0]) == pytest.approx(9.0)
 
 
+def test_one_estimate_elsewhere_and_a_long_wait_are_no_second_place():
+    tracker = tracking()
+    tracker.update(answer(0.2, offset=9.0), observed(0.2))
+    tracker.refuse(0.3 + tracker.options.moved_after, driven(0.3))
+    assert tracker.state is State.COASTING
+    assert tracker.update(answer(2.6, offset=9.0), observed(2.6))[0] is None
+
+
 def test_what_a_wrong_prior_leads_to_is_no_second_place():
     tracker = tracking()
     for step in range(40):
