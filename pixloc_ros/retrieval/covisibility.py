@@ -1,13 +1,10 @@
-"""Who sees the same points: covisibility between references, and visibility from a pose."""
+"""Which references see what is visible from a pose."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components
 
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.mapping import SparseModel
@@ -21,24 +18,10 @@ class Covisibility:
         self._sees = csr_matrix(
             (ones, model.observed, model.offsets), shape=(len(model.names), len(model.points))
         )
-        self._shared = (self._sees @ self._sees.T).tocsr()
         self._points = torch.from_numpy(model.points)
         poses = Pose.from_quaternion(model.quaternion, model.translation)
         self._axes = poses.rotation[:, 2].numpy()
         self._centres = poses.inverse().translation.numpy()
-
-    def clusters(self, references: Sequence[int], min_shared: int = 1) -> list[list[int]]:
-        """The references grouped by chains of covisibility, the largest group first.
-
-        Within a group the given order is kept; of equal groups the one named first leads.
-        """
-        chosen = list(references)
-        linked = self._shared[chosen][:, chosen] >= min_shared
-        _, label = connected_components(linked, directed=False)
-        groups: dict[int, list[int]] = {}
-        for reference, group in zip(chosen, label.tolist(), strict=True):
-            groups.setdefault(group, []).append(reference)
-        return sorted(groups.values(), key=len, reverse=True)
 
     def visible_from(self, cam_from_map: Pose, camera: Camera, count: int) -> list[int]:
         """The references that best cover the view from one pose, best first.

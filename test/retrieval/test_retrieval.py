@@ -58,13 +58,6 @@ def test_index_with_few_references_keeps_their_mean():
         DescriptorIndex(torch.zeros(0, 4))
 
 
-def test_covisible_references_form_clusters():
-    covisibility = Covisibility(chain([[0, 1, 2], [2, 3], [3, 4], [8, 9], [9, 10]]))
-    assert covisibility.clusters([4, 1, 0, 3, 2]) == [[1, 0, 2], [4, 3]]
-    assert covisibility.clusters([3, 0]) == [[3], [0]]
-    assert covisibility.clusters([2, 1, 0], min_shared=2) == [[2], [1], [0]]
-
-
 def test_visible_from_prefers_references_that_cover_the_view():
     covisibility = Covisibility(chain([[0, 1], [0, 1, 2], [1, 2, 3], [7, 8], [8, 9]]))
     camera = covisibility_camera()
