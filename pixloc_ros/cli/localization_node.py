@@ -6,6 +6,14 @@ from collections.abc import Sequence
 
 from pixloc_ros.errors import InputError
 
+# at once, not when it runs: Ctrl-C is safe while a command's module is imported (cli.main)
+try:
+    from pixloc_ros.ros import localization_node
+except ImportError as error:
+    MISSING = str(error)
+else:
+    MISSING = ""
+
 HELP = """\
 usage: python -m pixloc_ros localization_node --ros-args -p map:=FILE.pixmap.h5 [...]
 
@@ -18,8 +26,6 @@ def run(arguments: Sequence[str]) -> int:
     if "-h" in arguments or "--help" in arguments:
         print(HELP, end="")
         return 0
-    try:
-        from pixloc_ros.ros import localization_node
-    except ImportError as error:
-        raise InputError(f"ROS 2 is not available here: {error}") from None
+    if MISSING:
+        raise InputError(f"ROS 2 is not available here: {MISSING}")
     return localization_node.run(arguments)

@@ -371,3 +371,14 @@ def test_ctrl_c_while_libraries_are_imported(command, code):
     assert process.stdout.readline() == "importing\n"
     process.send_signal(signal.SIGINT)
     assert process.wait(5) == code
+
+
+def test_the_node_is_imported_while_ctrl_c_is_safe():
+    """What is imported later ends in a KeyboardInterrupt, which Python turns into a failure."""
+    pytest.importorskip("rclpy", reason="needs ROS 2")
+    script = (
+        "import sys, pixloc_ros.cli.main as main\n"
+        "main._import('localization_node')\n"
+        "sys.exit('pixloc_ros.ros.localization_node' not in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
