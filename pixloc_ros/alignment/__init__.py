@@ -4,15 +4,23 @@ from pixloc_ros.alignment.aggregate import average_observations
 from pixloc_ros.alignment.covariance import condition_number, pose_covariance
 from pixloc_ros.alignment.damping import damped_step, learned_damping
 from pixloc_ros.alignment.kernels import linearize
-from pixloc_ros.alignment.levenberg_marquardt import LMOptions, LMResult, align, optimize_level
-from pixloc_ros.alignment.problem import AlignmentProblem, LinearSystem, query_table
-from pixloc_ros.alignment.rig import RigProblem, linearize_rig
+from pixloc_ros.alignment.levenberg_marquardt import align, optimize_level
+from pixloc_ros.alignment.problem import (
+    AlignmentProblem,
+    LinearSystem,
+    LMOptions,
+    LMResult,
+    QueryMap,
+    RigProblem,
+)
+from pixloc_ros.alignment.rig import linearize_rig
 
 __all__ = [
     "AlignmentProblem",
     "LMOptions",
     "LMResult",
     "LinearSystem",
+    "QueryMap",
     "RigProblem",
     "align",
     "average_observations",
@@ -23,5 +31,4 @@ __all__ = [
     "linearize_rig",
     "optimize_level",
     "pose_covariance",
-    "query_table",
 ]

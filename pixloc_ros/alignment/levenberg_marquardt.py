@@ -3,55 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pixloc_ros.alignment.damping import damped_step
 from pixloc_ros.alignment.kernels import linearize
-from pixloc_ros.alignment.problem import AlignmentProblem, LinearSystem
-from pixloc_ros.alignment.rig import RigProblem, linearize_rig
-from pixloc_ros.errors import require_range
+from pixloc_ros.alignment.problem import (
+    AlignmentProblem,
+    LinearSystem,
+    LMOptions,
+    LMResult,
+    RigProblem,
+)
+from pixloc_ros.alignment.rig import linearize_rig
 from pixloc_ros.geometry import Pose
 
 Observer = Callable[[int, LinearSystem, Tensor, Pose], None]
 """Called after each iteration with its number, the system it solved, delta and the new poses."""
-
-
-@dataclass
-class LMOptions:
-    """How one level is optimized.
-
-    iterations: most iterations. tolerance: root mean square motion of the projected points
-    in cells under which a hypothesis has converged (independent of the scale of the map).
-    reject_steps: keep a step only if it lowers the cost, and adapt the damping as Marquardt
-    does; without it every step is taken, as in the original.
-    min_points: fewest visible points with which a hypothesis goes on.
-    """
-
-    iterations: int = 20
-    tolerance: float = 0.02
-    reject_steps: bool = True
-    min_points: int = 10
-
-    def __post_init__(self) -> None:
-        require_range(self, 1, 10_000, "iterations")
-        require_range(self, 0, 100, "tolerance")
-        require_range(self, 6, 100_000, "min_points")
-
-
-@dataclass(frozen=True)
-class LMResult:
-    """pose: (B,) refined. system: at that pose. iterations: (B,) that moved each hypothesis.
-
-    failed: (B,) too few visible points or a singular system on the way.
-    """
-
-    pose: Pose
-    system: LinearSystem
-    iterations: Tensor
-    failed: Tensor
 
 
 def _select(choice: Tensor, new: Tensor, old: Tensor) -> Tensor:

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pixloc_ros.alignment.kernels import linearize
-from pixloc_ros.alignment.problem import AlignmentProblem, LinearSystem
+from pixloc_ros.alignment.problem import LinearSystem, RigProblem
 from pixloc_ros.geometry import Pose
 from pixloc_ros.geometry.so3 import skew
-
-
-@dataclass(frozen=True)
-class RigProblem:
-    """One problem a camera, and where each is: cam_from_rig, batch shape ()."""
-
-    problems: tuple[AlignmentProblem, ...]
-    cam_from_rig: tuple[Pose, ...]
 
 
 def perturbation(cam_from_rig: Pose) -> Tensor:

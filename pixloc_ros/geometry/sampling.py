@@ -6,6 +6,7 @@ values and gradients come from one gather and one small matrix product per point
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -46,11 +47,17 @@ class FeatureTable:
             )
         self.height, self.width = feature_map.shape[-2:]
         self.batched = feature_map.dim() == 4
+        # no copy where channels are last in memory
         self.rows = feature_map.movedim(-3, -1).reshape(-1, feature_map.shape[-3])
-        # made once a map: a tensor made at every sampling is a transfer that a GPU waits for
-        device = feature_map.device
-        self._size = torch.tensor([self.width, self.height], device=device)
-        self._cross = torch.tensor(_CROSS, device=device)
+
+    # made once a map: a tensor made at every sampling is a transfer that a GPU waits for
+    @cached_property
+    def _size(self) -> Tensor:
+        return torch.tensor([self.width, self.height], device=self.rows.device)
+
+    @cached_property
+    def _cross(self) -> Tensor:
+        return torch.tensor(_CROSS, device=self.rows.device)
 
     def inside(self, points: Tensor, pad: float = 0.0) -> Tensor:
         """Whether points (..., N, 2) are at least `pad` cells from the outermost cell centres."""
@@ -106,4 +113,5 @@ class FeatureTable:
             first = torch.arange(rows.shape[0], device=rows.device) * (self.height * self.width)
             rows = rows + first.reshape(-1, *([1] * (rows.dim() - 1)))
         fetched = self.rows.index_select(0, rows.reshape(-1)).reshape(*rows.shape, -1)
-        return weights.to(fetched.dtype) @ fetched
+        weights = weights.to(torch.promote_types(fetched.dtype, torch.float32))
+        return weights @ fetched.to(weights.dtype)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from pixloc_ros.alignment import AlignmentProblem, query_table
+from pixloc_ros.alignment import AlignmentProblem, QueryMap
 from pixloc_ros.features import ImagePyramid
-from pixloc_ros.geometry import Camera, FeatureTable, Pose, RobustKernel
+from pixloc_ros.geometry import Camera, Pose, RobustKernel
 from pixloc_ros.mapping import PixMap, ReferenceFeatures
 
 MARGIN = 0.125
@@ -21,13 +21,13 @@ MARGIN = 0.125
 class QueryLevels:
     """The query at every level of the map: feature tables and scaled cameras, coarse to fine."""
 
-    tables: tuple[FeatureTable, ...]
+    tables: tuple[QueryMap, ...]
     cameras: tuple[Camera, ...]
 
     @classmethod
     def of(cls, pyramid: ImagePyramid, camera: Camera) -> QueryLevels:
         return cls(
-            tuple(query_table(m.features, m.confidence) for m in pyramid.levels),
+            tuple(QueryMap.of(m.features, m.confidence) for m in pyramid.levels),
             tuple(m.camera(camera).to(m.features) for m in pyramid.levels),
         )
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pixloc_ros.alignment import (
     AlignmentProblem,
     LMOptions,
+    QueryMap,
     learned_damping,
     optimize_level,
 )
@@ -109,21 +110,21 @@ class AlignmentModel(nn.Module):
             cells, inside = cameras[batch.reference].project(batch.points)
             sampled = FeatureTable(known).sample(cells)
             features = F.normalize(sampled[..., :-1], dim=-1)
-            query = torch.cat([dense, confidence[:, None]], 1)[batch.query]
+            query = dense[batch.query]
             targets = (pixels - offset) / stride
             share = batch.valid.to(pixels.dtype) / len(pixels) / len(levels)
             usable = seen & inside
             if options.contrast:
-                loss, right = self.contrast(features, query[:, :-1], targets, usable)
+                loss, right = self.contrast(features, query, targets, usable)
                 terms["contrast"] = terms["contrast"] + (loss * share).sum()
                 matched = right if level == 1 else matched
             if options.gauss_newton:
                 # the seed of the offsets is the position itself: the same in every run
                 offsets = (pixels * 1e3).detach().frac() * 2 - 1
-                loss = self.gauss_newton(features, query[:, :-1], targets, usable, offsets)
+                loss = self.gauss_newton(features, query, targets, usable, offsets)
                 terms["gauss_newton"] = terms["gauss_newton"] + (loss * share).sum()
             problem = AlignmentProblem(
-                FeatureTable(query),
+                QueryMap.of(query, confidence[batch.query]),
                 cameras[batch.query],
                 batch.points,
                 features,

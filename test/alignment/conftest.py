@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pixloc_ros.alignment import AlignmentProblem, query_table
+from pixloc_ros.alignment import AlignmentProblem, QueryMap
 from pixloc_ros.geometry import Camera, Pose
 
 
@@ -37,12 +37,12 @@ def scene():
     rays, _ = camera.unproject(pixels)
     truth = Pose.exp(torch.tensor([0.1, -0.2, 0.3, 0.2, -0.1, 0.15], dtype=torch.float64))
     points = truth.inverse().transform(rays * depth)
-    table = query_table(dense, torch.full((height, width), 0.8, dtype=torch.float64))
+    table = QueryMap.of(dense, torch.full((height, width), 0.8, dtype=torch.float64))
     problem = AlignmentProblem(
         table,
         camera,
         points[None],
-        table.sample(pixels)[None, :, :-1],
+        table.features.sample(pixels)[None],
         torch.linspace(0.3, 1.0, 250, dtype=torch.float64)[None],
         torch.ones(1, 250, dtype=torch.bool),
     )

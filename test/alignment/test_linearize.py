@@ -20,9 +20,9 @@ def test_equals_the_sum_of_full_jacobian_blocks(scene):
     system = linearize(problem, pose)
     points = pose.transform(problem.points)
     pixels, to_pixels, _ = problem.camera.project_with_jacobian(points)
-    value, slope = problem.query.sample_with_gradient(pixels)
-    blocks = slope[..., :-1].transpose(-1, -2) @ to_pixels @ pose.transform_jacobian(points)
-    residual = value[..., :-1] - problem.features
+    value, slope = problem.query.features.sample_with_gradient(pixels)
+    blocks = slope.transpose(-1, -2) @ to_pixels @ pose.transform_jacobian(points)
+    residual = value - problem.features
     weight = system.weight
     hessian = torch.einsum("bn,bnci,bncj->bij", weight, blocks, blocks)
     gradient = torch.einsum("bn,bnci,bnc->bi", weight, blocks, residual)

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from pixloc_ros.alignment import (
     AlignmentProblem,
     LMOptions,
+    QueryMap,
     align,
     average_observations,
     damped_step,
     learned_damping,
     linearize,
-    query_table,
 )
 from pixloc_ros.features import PyramidLevel, extract_pyramid
 from pixloc_ros.features.image import to_tensor
@@ -47,6 +47,10 @@ def pose12(data):
     return Pose(data[..., :9].reshape(*data.shape[:-1], 3, 3), data[..., 9:])
 
 
+def joined_table(features, confidence):
+    return FeatureTable(torch.cat([features, confidence.unsqueeze(-3)], -3))
+
+
 def flat(pose):
     return torch.cat([pose.rotation.flatten(-2), pose.translation], -1)
 
@@ -62,7 +66,7 @@ def image_pyramid(network, image, scale, levels):
 def problem_of(o, case, scale, level, maps):
     reference = tensor(o[f"s{scale}_ref_feat{level}"])
     return AlignmentProblem(
-        query_table(maps[0], maps[1]),
+        QueryMap.of(maps[0], maps[1]),
         original_camera(o[f"s{scale}_L{level}_camera"]),
         tensor(o[f"s{scale}_p3d"]).float()[None],
         F.normalize(reference[None, :, :-1], dim=-1),
@@ -145,8 +149,8 @@ def test_jacobian_blocks(case, name, scale, level):
     pose = pose12(o[f"{key}_T_start"])[None]
     inside = pose.transform(problem.points)
     pixels, to_pixels, _ = problem.camera.project_with_jacobian(inside)
-    _, slope = problem.query.sample_with_gradient(pixels)
-    blocks = slope[..., :-1].transpose(-1, -2) @ to_pixels @ pose.transform_jacobian(inside)
+    _, slope = problem.query.features.sample_with_gradient(pixels)
+    blocks = slope.transpose(-1, -2) @ to_pixels @ pose.transform_jacobian(inside)
     valid = tensor(o[f"{key}_it0_valid"])[:64]
     theirs = tensor(o[f"{key}_it0_J64"])
     assert valid.any()
@@ -253,7 +257,7 @@ def check_references(o, network, scale, levels, averaged):
                 original_camera(o[f"ref{j}_camera_pixloc"]).to(torch.float64)
             )
             pixels, _ = camera.project(pose.transform(points))
-            table = query_table(output.features[level][0], output.confidence[level][0])
+            table = joined_table(output.features[level][0], output.confidence[level][0])
             rows[level].append((table.sample(pixels), table.inside(pixels)))
     subsets = None
     for level in levels:
@@ -343,7 +347,7 @@ def test_full_cost(unit):
     """Residuals, validity, weights and Jacobians of the direct cost, with raw features."""
     camera, pose, pixels, jacobian = cost_pieces(unit)
     problem = AlignmentProblem(
-        query_table(unit["cost_Fq"].double(), unit["cost_Cq"].double()[0]),
+        QueryMap.of(unit["cost_Fq"].double(), unit["cost_Cq"].double()[0]),
         camera,
         unit["cost_p3d"][None],
         unit["cost_Fref"][None],
@@ -355,14 +359,14 @@ def test_full_cost(unit):
     valid = unit["cost_norm0_valid"]
     assert torch.equal(system.valid[0], valid)
     assert 10 < int(valid.sum()) < 80
-    value, slope = problem.query.sample_with_gradient(pixels)
-    residual = value[0, :, :-1] - unit["cost_Fref"]
+    value, slope = problem.query.features.sample_with_gradient(pixels)
+    residual = value[0] - unit["cost_Fref"]
     assert torch.allclose(residual[valid], unit["cost_norm0_res"][valid], atol=1e-6)
     assert torch.allclose(
         system.squared[0][valid], unit["cost_norm0_res"][valid].pow(2).sum(-1), atol=1e-5
     )
     assert torch.allclose(system.confidence[0][valid], unit["cost_norm0_weight"][valid], atol=1e-6)
-    blocks = slope[0, :, :, :-1].transpose(-1, -2) @ jacobian[0]
+    blocks = slope[0].transpose(-1, -2) @ jacobian[0]
     theirs = unit["cost_norm0_J"]
     assert torch.allclose(blocks[valid], theirs[valid], atol=1e-5 * theirs.abs().max())
     # our reduced system is the sum of their blocks
@@ -434,11 +438,11 @@ def test_training_step(parity, recipe, networks, mode):
         pose, poses = start, []
         for level in (2, 1, 0):
             stride = network.strides[level]
-            table = query_table(outputs["ref"].features[level], outputs["ref"].confidence[level])
+            table = joined_table(outputs["ref"].features[level], outputs["ref"].confidence[level])
             pixels, visible = cameras["ref"].scale(1 / stride).project(points)
             sampled = table.sample(pixels)
             problem = AlignmentProblem(
-                query_table(
+                QueryMap.of(
                     F.normalize(outputs["query"].features[level], dim=1),
                     outputs["query"].confidence[level],
                 ),

@@ -21,10 +21,9 @@ def linearize(problem: AlignmentProblem, cam_from_map: Pose) -> LinearSystem:
     """
     in_camera = cam_from_map.transform(problem.points)
     pixels, to_pixels, valid = problem.camera.project_with_jacobian(in_camera)
-    valid = valid & problem.query.inside(pixels, problem.pad) & problem.mask
-    value, slope = problem.query.sample_with_gradient(pixels)
-    value, confidence = value[..., :-1], value[..., -1]
-    slope = slope[..., :-1]
+    valid = valid & problem.query.features.inside(pixels, problem.pad) & problem.mask
+    value, slope = problem.query.features.sample_with_gradient(pixels)
+    confidence = problem.query.confidence.sample(pixels)[..., 0]
     residual = value - problem.features
 
     gram = slope @ slope.transpose(-1, -2)
