@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from pixloc_ros.alignment.damping import damped_step
 from pixloc_ros.alignment.kernels import linearize
+from pixloc_ros.alignment.kernels.backend import fused
+from pixloc_ros.alignment.kernels.packing import (
+    COST,
+    FAILED,
+    ITERATIONS,
+    can_pack,
+    fresh_state,
+    pack,
+    poses,
+)
 from pixloc_ros.alignment.problem import (
     AlignmentProblem,
     LinearSystem,
@@ -56,8 +68,13 @@ def optimize_level(
     """Refine hypotheses (B,) `cam_from_map`, or `rig_from_map` of a rig, at one level.
 
     damping: (6,) factors of `alignment.damping`. Differentiable in features, confidences,
-    points, start and damping.
+    points, start and damping. Where nothing is differentiated or observed, the fused kernels
+    of the device do the same faster.
     """
+    if observer is None and can_pack(problem, start, damping):
+        kernels = fused(start.device)
+        if kernels is not None:
+            return _optimize_fused(kernels, problem, start, damping, options)
     pose = start
     system = _linearize(problem, pose)
     batch = pose.shape[0]
@@ -93,7 +110,25 @@ def optimize_level(
         done = done | settled
         if options.tolerance > 0 and bool((done | failed).all()):
             break
-    return LMResult(pose, system, iterations, failed)
+    return LMResult(pose, system.cost, iterations, failed, lambda: system)
+
+
+def _optimize_fused(
+    kernels: ModuleType,
+    problem: AlignmentProblem | RigProblem,
+    start: Pose,
+    damping: Tensor,
+    options: LMOptions,
+) -> LMResult:
+    level, state = pack(problem), fresh_state(start)
+    kernels.optimize(level, state, damping, options)
+    return LMResult(
+        poses(state),
+        state[:, COST],
+        state[:, ITERATIONS].long(),
+        state[:, FAILED] > 0,
+        lambda: level.system(state, kernels.contributions(level, state)),
+    )
 
 
 def align(
@@ -117,7 +152,7 @@ def align(
         result = optimize_level(problem, pose, damping, options, watch)
         pose, failed = result.pose, failed | result.failed
         iterations = iterations + result.iterations
-    return LMResult(pose, result.system, iterations, failed)
+    return replace(result, iterations=iterations, failed=failed)
 
 
 def _bind(observer: Callable[..., None], level: int) -> Observer:

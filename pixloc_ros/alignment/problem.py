@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -99,12 +101,18 @@ class LMOptions:
 
 @dataclass(frozen=True)
 class LMResult:
-    """pose: (B,) refined. system: at that pose. iterations: (B,) that moved each hypothesis.
+    """pose: (B,) refined. cost: (B,) there. iterations: (B,) that moved each hypothesis.
 
     failed: (B,) too few visible points or a singular system on the way.
     """
 
     pose: Pose
-    system: LinearSystem
+    cost: Tensor
     iterations: Tensor
     failed: Tensor
+    linearize: Callable[[], LinearSystem]
+
+    @cached_property
+    def system(self) -> LinearSystem:
+        """At the refined poses."""
+        return self.linearize()

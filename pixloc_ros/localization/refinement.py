@@ -105,7 +105,7 @@ class Refinement:
         poses = begin
         for level in range(fine if start.matches is None else 0):
             moved = align([problems[level]], poses, self._damping[level : level + 1], lm)
-            cost = torch.where(moved.failed, math.inf, moved.system.cost)
+            cost = torch.where(moved.failed, math.inf, moved.cost)
             poses = Pose.cat([begin[:1], moved.pose[cost.argsort()[:KEPT]]])
         last = len(problems) - 1
         lost = torch.zeros(poses.shape[0], dtype=torch.bool, device=self._device)

@@ -1,0 +1,466 @@
+"""The fused step for processors: numba, no array of size N x C is written."""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+import torch
+from numba import njit, prange
+from torch import Tensor
+
+from pixloc_ros.alignment.kernels import packing as p
+from pixloc_ros.alignment.kernels.packing import PackedLevel
+from pixloc_ros.alignment.kernels.reference import UNRELATED
+from pixloc_ros.alignment.problem import LMOptions
+from pixloc_ros.geometry.camera import MIN_DEPTH
+
+# what may be reordered without giving up on NaN and infinity
+_FAST = {"reassoc", "contract", "nsz", "arcp"}
+_F = np.float32
+BLOCKS = 4
+"""Blocks of points that one task of a thread takes."""
+
+_BLOCK, _POINT, _SUMS = p.BLOCK, p.POINT, p.SUMS
+_FOCAL, _CENTRE, _LENS, _LIMIT, _FISHEYE = p.FOCAL, p.CENTRE, p.LENS, p.LIMIT, p.FISHEYE
+_COLUMNS, _ROWS, _FIRST, _LOW, _HIGH, _MOUNT = p.COLUMNS, p.ROWS, p.FIRST, p.LOW, p.HIGH, p.MOUNT
+_POSE, _TRIED, _HESSIAN, _GRADIENT = p.POSE, p.TRIED, p.HESSIAN, p.GRADIENT
+_COST, _BOOST, _DONE, _FAILED = p.COST, p.BOOST, p.DONE, p.FAILED
+_ITERATIONS, _SEEN, _FRESH = p.ITERATIONS, p.SEEN, p.FRESH
+_SUM_COST, _SUM_SEEN, _SUM_MOTION = p.SUM_COST, p.SUM_SEEN, p.SUM_MOTION
+_SUM_BOTH, _SUM_SHARE = p.SUM_BOTH, p.SUM_SHARE
+_HUBER, _SQUARED, _CAUCHY, _WELSCH = p.HUBER, p.SQUARED, p.CAUCHY, p.WELSCH
+
+
+@njit(cache=True)
+def _project(camera, x, y, z, jacobian):
+    """Pixel and validity of a point in the camera frame; fills jacobian (2, 3)."""
+    fx, fy = camera[_FOCAL], camera[_FOCAL + 1]
+    one = _F(1.0)
+    if camera[_FISHEYE] == 0.0:
+        inverse = one / max(z, _F(MIN_DEPTH))
+        a, b = x * inverse, y * inverse
+        k1, k2, p1, p2 = camera[_LENS], camera[_LENS + 1], camera[_LENS + 2], camera[_LENS + 3]
+        k3, k4, k5 = camera[_LENS + 4], camera[_LENS + 5], camera[_LENS + 6]
+        k6 = camera[_LENS + 7]
+        u = a * a + b * b
+        upper = one + u * (k1 + u * (k2 + u * k3))
+        lower = one + u * (k4 + u * (k5 + u * k6))
+        radial = upper / lower
+        slope = (
+            k1 + u * (_F(2) * k2 + u * _F(3) * k3)
+            - radial * (k4 + u * (_F(2) * k5 + u * _F(3) * k6))
+        ) / lower  # fmt: skip
+        dx = a * radial + _F(2) * p1 * a * b + p2 * (u + _F(2) * a * a)
+        dy = b * radial + _F(2) * p2 * a * b + p1 * (u + _F(2) * b * b)
+        cross = _F(2) * a * b * slope + _F(2) * p1 * a + _F(2) * p2 * b
+        xx = radial + _F(2) * a * a * slope + _F(2) * p1 * b + _F(6) * p2 * a
+        yy = radial + _F(2) * b * b * slope + _F(2) * p2 * a + _F(6) * p1 * b
+        jacobian[0, 0] = fx * xx * inverse
+        jacobian[0, 1] = fx * cross * inverse
+        jacobian[0, 2] = -fx * (xx * a + cross * b) * inverse
+        jacobian[1, 0] = fy * cross * inverse
+        jacobian[1, 1] = fy * yy * inverse
+        jacobian[1, 2] = -fy * (cross * a + yy * b) * inverse
+        good = z > _F(MIN_DEPTH) and u < camera[_LIMIT]
+    else:
+        rho_sq = x * x + y * y
+        on_axis = rho_sq < _F(1e-14) * max(z * z, _F(MIN_DEPTH * MIN_DEPTH))
+        rho = one if on_axis else math.sqrt(rho_sq)
+        theta = _F(0.0) if on_axis else math.atan2(rho, z)
+        k1, k2, k3, k4 = camera[_LENS], camera[_LENS + 1], camera[_LENS + 2], camera[_LENS + 3]
+        t = theta * theta
+        radius = theta * (one + t * (k1 + t * (k2 + t * (k3 + t * k4))))
+        slope = one + t * (_F(3) * k1 + t * (_F(5) * k2 + t * (_F(7) * k3 + t * _F(9) * k4)))
+        safe = _F(MIN_DEPTH) if abs(z) < _F(MIN_DEPTH) else z
+        ratio = one / safe if on_axis else radius / rho
+        norm_sq = max(rho_sq + z * z, _F(MIN_DEPTH * MIN_DEPTH))
+        bend = _F(0.0) if on_axis else (slope * z / norm_sq - ratio) / (rho * rho)
+        dx, dy = x * ratio, y * ratio
+        right = -slope / norm_sq
+        jacobian[0, 0] = fx * (ratio + bend * x * x)
+        jacobian[0, 1] = fx * bend * x * y
+        jacobian[0, 2] = fx * right * x
+        jacobian[1, 0] = fy * bend * x * y
+        jacobian[1, 1] = fy * (ratio + bend * y * y)
+        jacobian[1, 2] = fy * right * y
+        good = theta < camera[_LIMIT] and norm_sq > _F(MIN_DEPTH * MIN_DEPTH)
+        good = good and (not on_axis or z > _F(MIN_DEPTH))
+    u_cell = dx * fx + camera[_CENTRE]
+    v_cell = dy * fy + camera[_CENTRE + 1]
+    low = camera[_LOW]
+    # comparisons that a NaN fails
+    good = good and u_cell >= low and v_cell >= low
+    good = good and u_cell <= camera[_HIGH] and v_cell <= camera[_HIGH + 1]
+    return _F(u_cell), _F(v_cell), good
+
+
+@njit(cache=True)
+def _robust(squared, kind, alpha, scale):
+    area = scale * scale
+    x = squared / area
+    if kind == _CAUCHY:
+        return _F(2) * math.log1p(x / _F(2)) * area, _F(1) / (_F(1) + x / _F(2))
+    if kind == _SQUARED:
+        return squared, _F(1)
+    if kind == _HUBER:
+        root = math.sqrt(max(x, _F(1)))
+        return (x if x <= _F(1) else _F(2) * root - _F(1)) * area, _F(1) / root
+    if kind == _WELSCH:
+        weight = math.exp(-x / _F(2))
+        return _F(2) * (_F(1) - weight) * area, weight
+    b = abs(alpha - _F(2))
+    inner = _F(1) + x / b
+    cost = _F(2) * b / alpha * (inner ** (alpha / _F(2)) - _F(1))
+    return cost * area, inner ** (alpha / _F(2) - _F(1))
+
+
+@njit(cache=True, fastmath=_FAST)
+def _sample(rows, columns, height, first, u, v, feature, out):
+    """G^T G, G^T r and r^T r of one point into out (6,): a walk over its channels.
+
+    rows: flat. Cells beyond the border, which only a gradient reaches, count as zero.
+    """
+    channels = np.uint64(feature.shape[0])
+    bx, by = math.floor(u - _F(0.5)), math.floor(v - _F(0.5))
+    fx, fy = u - _F(0.5) - _F(bx), v - _F(0.5) - _F(by)
+    x, y = int(bx), int(by)
+    half = _F(0.5)
+    left, right = _F(1), _F(1)
+    above, below = _F(1), _F(1)
+    x0, x3, y0, y3 = x - 1, x + 2, y - 1, y + 2
+    if x0 < 0:
+        x0, left = 0, _F(0)
+    if x3 >= columns:
+        x3, right = columns - 1, _F(0)
+    if y0 < 0:
+        y0, above = 0, _F(0)
+    if y3 >= height:
+        y3, below = height - 1, _F(0)
+    vx1, vx2 = _F(1) - fx, fx
+    vy1, vy2 = _F(1) - fy, fy
+    sx0, sx1 = (fx - _F(1)) * half * left, -fx * half
+    sx2, sx3 = (_F(1) - fx) * half, fx * half * right
+    sy0, sy1 = (fy - _F(1)) * half * above, -fy * half
+    sy2, sy3 = (_F(1) - fy) * half, fy * half * below
+    # unsigned: no test for indices that count from the end, which would stop vectorization
+    above1 = np.uint64(first + y0 * columns + x) * channels
+    above2 = np.uint64(first + y0 * columns + x + 1) * channels
+    upper0 = np.uint64(first + y * columns + x0) * channels
+    upper1 = np.uint64(first + y * columns + x) * channels
+    upper2 = np.uint64(first + y * columns + x + 1) * channels
+    upper3 = np.uint64(first + y * columns + x3) * channels
+    lower0 = np.uint64(first + (y + 1) * columns + x0) * channels
+    lower1 = np.uint64(first + (y + 1) * columns + x) * channels
+    lower2 = np.uint64(first + (y + 1) * columns + x + 1) * channels
+    lower3 = np.uint64(first + (y + 1) * columns + x3) * channels
+    below1 = np.uint64(first + y3 * columns + x) * channels
+    below2 = np.uint64(first + y3 * columns + x + 1) * channels
+    gxx = gxy = gyy = rx = ry = rr = _F(0)
+    for c in range(channels):
+        u1, u2 = rows[upper1 + c], rows[upper2 + c]
+        l1, l2 = rows[lower1 + c], rows[lower2 + c]
+        upper, lower = vx1 * u1 + vx2 * u2, vx1 * l1 + vx2 * l2
+        over = vx1 * rows[above1 + c] + vx2 * rows[above2 + c]
+        under = vx1 * rows[below1 + c] + vx2 * rows[below2 + c]
+        residual = vy1 * upper + vy2 * lower - feature[c]
+        along_x = vy1 * (
+            sx0 * rows[upper0 + c] + sx1 * u1 + sx2 * u2 + sx3 * rows[upper3 + c]
+        ) + vy2 * (sx0 * rows[lower0 + c] + sx1 * l1 + sx2 * l2 + sx3 * rows[lower3 + c])
+        along_y = sy0 * over + sy1 * upper + sy2 * lower + sy3 * under
+        gxx += along_x * along_x
+        gxy += along_x * along_y
+        gyy += along_y * along_y
+        rx += along_x * residual
+        ry += along_y * residual
+        rr += residual * residual
+    out[0], out[1], out[2], out[3], out[4], out[5] = gxx, gxy, gyy, rx, ry, rr
+
+
+@njit(cache=True)
+def _confidence(seen, columns, height, first, u, v):
+    """Bilinear; a valid point has its four cells on the map."""
+    bx, by = math.floor(u - _F(0.5)), math.floor(v - _F(0.5))
+    fx, fy = u - _F(0.5) - _F(bx), v - _F(0.5) - _F(by)
+    x, y = int(bx), int(by)
+    right, below = min(x + 1, columns - 1), min(y + 1, height - 1)
+    upper = (_F(1) - fx) * seen[first + y * columns + x] + fx * seen[first + y * columns + right]
+    lower = (_F(1) - fx) * seen[first + below * columns + x] + fx * seen[
+        first + below * columns + right
+    ]
+    return (_F(1) - fy) * upper + fy * lower
+
+
+@njit(cache=True)
+def _transform(pose, camera, point, rigged):
+    """The point in the rig's frame into rigged (3,), and in the camera's frame."""
+    for i in range(3):
+        rigged[i] = (
+            pose[3 * i] * point[0]
+            + pose[3 * i + 1] * point[1]
+            + pose[3 * i + 2] * point[2]
+            + pose[9 + i]
+        )
+    m = camera[_MOUNT:]
+    x = m[0] * rigged[0] + m[1] * rigged[1] + m[2] * rigged[2] + m[9]
+    y = m[3] * rigged[0] + m[4] * rigged[1] + m[5] * rigged[2] + m[10]
+    z = m[6] * rigged[0] + m[7] * rigged[1] + m[8] * rigged[2] + m[11]
+    return x, y, z
+
+
+@njit(cache=True)
+def _block(
+    rows, seen, camera, points, features, confidence, begin, end, state, kernel, unseen,
+    sums, parts,
+):  # fmt: skip
+    """Add what the points of a block contribute at the pose that is tried."""
+    kind, alpha, scale = kernel
+    columns, height = int(camera[_COLUMNS]), int(camera[_ROWS])
+    first = int(camera[_FIRST])
+    lens, rigged = np.empty((2, 3), np.float32), np.empty(3, np.float32)
+    products, jacobian = np.empty(6, np.float32), np.empty((2, 6), np.float32)
+    old_pose, pose = state[_POSE : _POSE + 12], state[_TRIED : _TRIED + 12]
+    m = camera[_MOUNT:]
+    for n in range(begin, end):
+        own = confidence[n]
+        if own < 0.0:
+            if parts.shape[0]:
+                parts[n, :] = 0.0
+            continue
+        x, y, z = _transform(pose, camera, points[n], rigged)
+        u, v, good = _project(camera, x, y, z, lens)
+        sums[_SUM_SHARE] += own
+        squared = weight = both = _F(0)
+        if good:
+            for r in range(2):
+                # through the camera's place on the rig: cam_from_rig [I | -[X]_x]
+                a = lens[r, 0] * m[0] + lens[r, 1] * m[3] + lens[r, 2] * m[6]
+                b = lens[r, 0] * m[1] + lens[r, 1] * m[4] + lens[r, 2] * m[7]
+                c = lens[r, 0] * m[2] + lens[r, 1] * m[5] + lens[r, 2] * m[8]
+                jacobian[r, 0], jacobian[r, 1], jacobian[r, 2] = a, b, c
+                jacobian[r, 3] = c * rigged[1] - b * rigged[2]
+                jacobian[r, 4] = a * rigged[2] - c * rigged[0]
+                jacobian[r, 5] = b * rigged[0] - a * rigged[1]
+            _sample(rows, columns, height, first, u, v, features[n], products)
+            squared = products[5]
+            cost, slope = _robust(squared, kind, alpha, scale)
+            both = own * _confidence(seen, columns, height, first, u, v)
+            weight = both * slope
+            at = 0
+            for i in range(6):
+                gx = weight * (products[0] * jacobian[0, i] + products[1] * jacobian[1, i])
+                gy = weight * (products[1] * jacobian[0, i] + products[2] * jacobian[1, i])
+                for j in range(i, 6):
+                    sums[at] += gx * jacobian[0, j] + gy * jacobian[1, j]
+                    at += 1
+                sums[21 + i] += weight * (
+                    products[3] * jacobian[0, i] + products[4] * jacobian[1, i]
+                )
+            sums[_SUM_COST] += cost * own
+            sums[_SUM_SEEN] += _F(1)
+            x, y, z = _transform(old_pose, camera, points[n], rigged)
+            old_u, old_v, before = _project(camera, x, y, z, lens)
+            if before:
+                sums[_SUM_MOTION] += (u - old_u) ** 2 + (v - old_v) ** 2
+                sums[_SUM_BOTH] += _F(1)
+        else:
+            sums[_SUM_COST] += unseen * own
+        if parts.shape[0]:
+            parts[n, 0], parts[n, 1], parts[n, 2] = u, v, squared
+            parts[n, 3], parts[n, 4], parts[n, 5] = _F(good), both, weight
+
+
+@njit(cache=True)
+def _solve(state, damping, delta):
+    """Whether H + damping is positive definite, and the step into delta (6,)."""
+    factor = np.zeros((6, 6), np.float32)
+    at = 0
+    for i in range(6):
+        for j in range(i, 6):
+            factor[j, i] = state[_HESSIAN + at]
+            at += 1
+    for i in range(6):
+        factor[i, i] += max(factor[i, i] * damping[i] * state[_BOOST], _F(1e-6))
+    for j in range(6):
+        pivot = factor[j, j]
+        for k in range(j):
+            pivot -= factor[j, k] * factor[j, k]
+        if not (pivot > 0.0 and pivot < _F(3e38)):
+            return False
+        factor[j, j] = math.sqrt(pivot)
+        for i in range(j + 1, 6):
+            rest = factor[i, j]
+            for k in range(j):
+                rest -= factor[i, k] * factor[j, k]
+            factor[i, j] = rest / factor[j, j]
+    for i in range(6):
+        rest = -state[_GRADIENT + i]
+        for k in range(i):
+            rest -= factor[i, k] * delta[k]
+        delta[i] = rest / factor[i, i]
+    for back in range(6):
+        i = 5 - back
+        rest = delta[i]
+        for k in range(i + 1, 6):
+            rest -= factor[k, i] * delta[k]
+        delta[i] = rest / factor[i, i]
+    size = _F(0)
+    for i in range(6):
+        size += abs(delta[i])
+    return size < _F(3e38)
+
+
+@njit(cache=True)
+def _perturb(pose, delta, moved):
+    """(exp(delta[3:]), delta[:3]) composed from the left: moved (12,)."""
+    a, b, c = delta[3], delta[4], delta[5]
+    s = a * a + b * b + c * c
+    if s < _F(1e-2):
+        sine = _F(1) - s / _F(6) * (_F(1) - s / _F(20) * (_F(1) - s / _F(42)))
+        turn = _F(0.5) - s / _F(24) * (_F(1) - s / _F(30) * (_F(1) - s / _F(56)))
+    else:
+        angle = math.sqrt(s)
+        sine = math.sin(angle) / angle
+        turn = _F(2) * math.sin(angle / _F(2)) ** 2 / s
+    for column in range(4):
+        at, step = (column, 3) if column < 3 else (9, 1)
+        x, y, z = pose[at], pose[at + step], pose[at + 2 * step]
+        # k x v and k x (k x v)
+        p, q, r = b * z - c * y, c * x - a * z, a * y - b * x
+        moved[at] = x + sine * p + turn * (b * r - c * q)
+        moved[at + step] = y + sine * q + turn * (c * p - a * r)
+        moved[at + 2 * step] = z + sine * r + turn * (a * q - b * p)
+    for i in range(3):
+        moved[9 + i] += delta[i]
+
+
+@njit(cache=True)
+def _absorb(state, sums, tolerance, reject):
+    """Take the system at the pose that was tried, or go back."""
+    share = max(sums[_SUM_SHARE], _F(1e-9))
+    cost = sums[_SUM_COST] / share
+    fresh = state[_FRESH] > 0.0
+    better = cost <= state[_COST]
+    take = fresh or better or not reject
+    if not fresh:
+        settled = math.sqrt(sums[_SUM_MOTION] / max(sums[_SUM_BOTH], _F(1))) < tolerance
+        if reject:
+            boost = state[_BOOST] / _F(3) if better else state[_BOOST] * _F(10)
+            state[_BOOST] = min(max(boost, _F(1e-3)), _F(1e6))
+        if settled:
+            state[_DONE] = _F(1)
+        if take:
+            state[_ITERATIONS] += _F(1)
+    if take:
+        state[_POSE : _POSE + 12] = state[_TRIED : _TRIED + 12]
+        state[_HESSIAN : _HESSIAN + 27] = sums[:27]
+        state[_COST] = cost
+        state[_SEEN] = sums[_SUM_SEEN]
+    state[_FRESH] = _F(0)
+
+
+@njit(cache=True)
+def _propose(state, damping, least, delta):
+    if state[_DONE] > 0.0 or state[_FAILED] > 0.0:
+        return
+    if state[_SEEN] < least or not _solve(state, damping, delta):
+        state[_FAILED] = _F(1)
+        return
+    _perturb(state[_POSE : _POSE + 12], delta, state[_TRIED : _TRIED + 12])
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def _evaluate(
+    rows, seen, cameras, camera_of, points, features, confidence, state, kernel, unseen,
+    partial, parts,
+):  # fmt: skip
+    """Sums (B, tasks, SUMS) of hypotheses that are not done, at the poses that are tried."""
+    tasks = partial.shape[1]
+    for job in prange(state.shape[0] * tasks):
+        b, task = job // tasks, job % tasks
+        if state[b, _DONE] > 0.0 or state[b, _FAILED] > 0.0:
+            continue
+        sums = partial[b, task]
+        sums[:] = 0.0
+        last = min((task + 1) * BLOCKS, len(camera_of))
+        for block in range(task * BLOCKS, last):
+            _block(
+                rows, seen, cameras[camera_of[block]], points, features, confidence,
+                block * _BLOCK, (block + 1) * _BLOCK, state[b], kernel, unseen, sums,
+                parts[b],
+            )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def _optimize(
+    rows, seen, cameras, camera_of, points, features, confidence, state, damping, kernel,
+    unseen, iterations, tolerance, reject, least, partial,
+):  # fmt: skip
+    delta = np.empty(6, np.float32)
+    sums = np.empty(_SUMS, np.float32)
+    nothing = np.empty((state.shape[0], 0, _POINT), np.float32)
+    for number in range(iterations + 1):
+        _evaluate(
+            rows, seen, cameras, camera_of, points, features, confidence, state, kernel,
+            unseen, partial, nothing,
+        )  # fmt: skip
+        going = False
+        for b in range(state.shape[0]):
+            if state[b, _DONE] > 0.0 or state[b, _FAILED] > 0.0:
+                continue
+            sums[:] = 0.0
+            for task in range(partial.shape[1]):
+                sums += partial[b, task]
+            _absorb(state[b], sums, tolerance, reject)
+            if number < iterations:
+                _propose(state[b], damping, least, delta)
+            going = going or not (state[b, _DONE] > 0.0 or state[b, _FAILED] > 0.0)
+        if not going:
+            break
+
+
+def _arrays(level: PackedLevel) -> tuple[np.ndarray, ...]:
+    return (
+        level.rows.float().numpy().reshape(-1),
+        level.seen.float().numpy(),
+        level.cameras.numpy(),
+        level.camera_of.numpy(),
+        level.points.numpy(),
+        level.features.float().numpy(),
+        level.confidence.float().numpy(),
+    )
+
+
+def _kernel(level: PackedLevel) -> tuple[tuple[int, np.float32, np.float32], np.float32]:
+    kind, alpha, scale = p.kernel_numbers(level.kernel)
+    unseen, _ = level.kernel(torch.tensor(UNRELATED))
+    return (kind, _F(alpha), _F(scale)), _F(float(unseen))
+
+
+def _threads() -> None:
+    numba.set_num_threads(max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)))
+
+
+def optimize(level: PackedLevel, state: Tensor, damping: Tensor, options: LMOptions) -> None:
+    """Refine the hypotheses of the state (B, STATE) in place."""
+    _threads()
+    kernel, unseen = _kernel(level)
+    tasks = -(-len(level.camera_of) // BLOCKS)
+    _optimize(
+        *_arrays(level), state.numpy(), damping.float().numpy(), kernel, unseen,
+        options.iterations, _F(options.tolerance), options.reject_steps, options.min_points,
+        np.zeros((len(state), tasks, _SUMS), np.float32),
+    )  # fmt: skip
+
+
+def contributions(level: PackedLevel, state: Tensor) -> Tensor:
+    """What each point contributes at the poses of the state: (B, N, POINT)."""
+    _threads()
+    kernel, unseen = _kernel(level)
+    tasks = -(-len(level.camera_of) // BLOCKS)
+    asked = p.fresh_state(p.poses(state)).numpy()
+    parts = np.zeros((len(state), len(level.points), _POINT), np.float32)
+    partial = np.zeros((len(state), tasks, _SUMS), np.float32)
+    _evaluate(*_arrays(level), asked, kernel, unseen, partial, parts)
+    return torch.from_numpy(parts)

@@ -1,0 +1,208 @@
+"""One level of alignment as flat arrays: what the fused kernels read and write.
+
+Points come in blocks of one camera each, padded with points that count for nothing. A
+hypothesis is one row of numbers, `STATE`, that stays where the kernels run from the first
+iteration to the last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pixloc_ros.alignment.problem import AlignmentProblem, LinearSystem, RigProblem
+from pixloc_ros.geometry import Camera, Pose, RobustKernel
+
+BLOCK = 16
+"""Points of one block."""
+
+PADDING = -1.0
+"""Reference confidence of a point that is not one."""
+
+# a row of `cameras`: focal, centre, distortion (8), limit, fisheye, columns, rows, first row of
+# the table, lower bounds of pixels, upper bounds, cam_from_rig (rotation, translation)
+CAMERA = 32
+FOCAL, CENTRE, LENS, LIMIT, FISHEYE, COLUMNS, ROWS, FIRST, LOW, HIGH, MOUNT = (
+    0, 2, 4, 12, 13, 14, 15, 16, 17, 18, 20,
+)  # fmt: skip
+
+# a row of the state: pose, the pose that is tried, upper triangle of H, g, and scalars
+STATE = 64
+POSE, TRIED, HESSIAN, GRADIENT = 0, 12, 24, 45
+COST, BOOST, DONE, FAILED, ITERATIONS, SEEN, FRESH = 51, 52, 53, 54, 55, 56, 57
+
+# a row of sums over points: upper triangle of H, g, and scalars
+SUMS = 32
+SUM_COST, SUM_SEEN, SUM_MOTION, SUM_BOTH, SUM_SHARE = 27, 28, 29, 30, 31
+
+# a row of what a point contributed
+POINT = 6
+
+UPPER = tuple((i, j) for i in range(6) for j in range(i, 6))
+
+HUBER, SQUARED, CAUCHY, WELSCH, GENERAL = range(5)
+
+
+def kernel_numbers(kernel: RobustKernel) -> tuple[int, float, float]:
+    """Kind, alpha and scale."""
+    if kernel.alpha is None:
+        return HUBER, 1.0, kernel.scale
+    kinds = {2.0: SQUARED, 0.0: CAUCHY, -math.inf: WELSCH}
+    kind = kinds.get(kernel.alpha, GENERAL)
+    return kind, kernel.alpha if kind == GENERAL else 1.0, kernel.scale
+
+
+@dataclass(frozen=True)
+class PackedLevel:
+    """rows: (cells, C) of all cameras' maps, single or half precision; seen: (cells,) their
+    confidence. cameras: (K, CAMERA). camera_of: (N / BLOCK,) int32. points: (N, 3); features:
+    (N, C); confidence: (N,), PADDING where there is no point. sizes: points of each camera.
+    """
+
+    rows: Tensor
+    seen: Tensor
+    cameras: Tensor
+    camera_of: Tensor
+    points: Tensor
+    features: Tensor
+    confidence: Tensor
+    sizes: tuple[int, ...]
+    kernel: RobustKernel
+
+    def system(self, state: Tensor, contributions: Tensor) -> LinearSystem:
+        """From the state (B, STATE) and each point's part (B, N, POINT)."""
+        hessian = state.new_zeros(len(state), 6, 6)
+        upper = torch.triu_indices(6, 6, device=state.device)
+        triangle = state[:, HESSIAN : HESSIAN + len(UPPER)]
+        hessian[:, upper[0], upper[1]] = triangle
+        hessian[:, upper[1], upper[0]] = triangle
+        begin, parts = 0, []
+        for size in self.sizes:
+            parts.append(contributions[:, begin : begin + size])
+            begin += padded(size)
+        points = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        return LinearSystem(
+            hessian=hessian,
+            gradient=state[:, GRADIENT : GRADIENT + 6],
+            cost=state[:, COST],
+            pixels=points[..., :2],
+            squared=points[..., 2],
+            valid=points[..., 3] > 0,
+            confidence=points[..., 4],
+            weight=points[..., 5],
+        )
+
+
+def padded(count: int) -> int:
+    return -(-count // BLOCK) * BLOCK
+
+
+def camera_row(
+    camera: Camera, columns: int, rows: int, first: int, pad: float, cam_from_rig: Pose | None
+) -> list[float]:
+    """One row of `PackedLevel.cameras`; camera: batch shape ()."""
+    width, height = camera.size.tolist()
+    if pad + 0.5 < 0.5:
+        raise ValueError("a projection keeps at least zero cells from the border")
+    lens = camera.distortion.tolist()
+    row = [*camera.focal.tolist(), *camera.centre.tolist(), *lens, *[0.0] * (8 - len(lens))]
+    row += [min(float(camera.limit), 3e38), float(camera.fisheye)]
+    row += [float(columns), float(rows), float(first), pad + 0.5]
+    row += [min(width - 0.5, columns - pad - 0.5), min(height - 0.5, rows - pad - 0.5)]
+    mount = cam_from_rig
+    if mount is None:
+        row += [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]
+    else:
+        row += [*mount.rotation.flatten().tolist(), *mount.translation.tolist()]
+    return row
+
+
+def can_pack(problem: AlignmentProblem | RigProblem, start: Pose, damping: Tensor) -> bool:
+    """Whether the fused kernels know this: single precision, shared points, no gradients."""
+    parts = problem.problems if isinstance(problem, RigProblem) else (problem,)
+    if start.dtype != torch.float32 or len(start.shape) != 1:
+        return False
+    for part in parts:
+        table = part.query.features
+        confidence = part.query.confidence.rows
+        tensors = (start.rotation, damping, table.rows, confidence, part.features)
+        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+            return False
+        shared = part.points.shape[0] == part.features.shape[0] == part.confidence.shape[0] == 1
+        plain = part.camera.shape == () and not table.batched
+        if not (shared and plain and part.points.shape[1]) or part.pad < 0:
+            return False
+        if part.points.dtype != torch.float32 or table.rows.dtype not in (
+            torch.float32,
+            torch.float16,
+        ):
+            return False
+    return True
+
+
+def pack(problem: AlignmentProblem | RigProblem) -> PackedLevel:
+    """Lay a level out; one camera's map is taken as it is, those of several are joined."""
+    parts: tuple[AlignmentProblem, ...]
+    mounts: tuple[Pose | None, ...]
+    if isinstance(problem, RigProblem):
+        parts, mounts = problem.problems, problem.cam_from_rig
+    else:
+        parts, mounts = (problem,), (None,)
+    cameras, first = [], 0
+    for part, mount in zip(parts, mounts, strict=True):
+        table = part.query.features
+        cameras.append(camera_row(part.camera, table.width, table.height, first, part.pad, mount))
+        first += len(table.rows)
+    sizes = tuple(part.points.shape[1] for part in parts)
+    device = parts[0].points.device
+    blocks = torch.tensor([padded(size) // BLOCK for size in sizes])
+    camera_of = torch.arange(len(parts), dtype=torch.int32).repeat_interleave(blocks)
+    confidence = [
+        torch.where(p.mask[0], p.confidence[0], torch.full_like(p.confidence[0], PADDING))
+        for p in parts
+    ]
+    return PackedLevel(
+        rows=_joined([p.query.features.rows for p in parts]),
+        seen=_joined([p.query.confidence.rows[:, 0] for p in parts]),
+        cameras=torch.tensor(cameras, dtype=torch.float32).to(device),
+        camera_of=camera_of.to(device),
+        points=_joined([_fill(p.points[0], 0.0) for p in parts]),
+        features=_joined([_fill(p.features[0], 0.0) for p in parts]),
+        confidence=_joined([_fill(c, PADDING) for c in confidence]),
+        sizes=sizes,
+        kernel=parts[0].kernel,
+    )
+
+
+def fresh_state(start: Pose) -> Tensor:
+    """State (B, STATE) of hypotheses (B,) that nothing was tried with."""
+    flat = torch.cat([start.rotation.flatten(-2), start.translation], -1)
+    state = flat.new_zeros(len(flat), STATE)
+    state[:, POSE : POSE + 12] = flat
+    state[:, TRIED : TRIED + 12] = flat
+    state[:, BOOST] = 1.0
+    state[:, FRESH] = 1.0
+    return state
+
+
+def poses(state: Tensor) -> Pose:
+    return Pose(
+        state[:, POSE : POSE + 9].reshape(-1, 3, 3).contiguous(),
+        state[:, POSE + 9 : POSE + 12].contiguous(),
+    )
+
+
+def _fill(values: Tensor, filling: float) -> Tensor:
+    missing = padded(len(values)) - len(values)
+    if missing == 0:
+        return values.contiguous()
+    return F.pad(values, (*[0, 0] * (values.dim() - 1), 0, missing), value=filling)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0].contiguous() if len(parts) == 1 else torch.cat(list(parts))
