@@ -9,6 +9,7 @@ from pixloc_ros.features.checkpoint import (
     save_network,
 )
 from pixloc_ros.features.image import ImageError, check_image, read_image
+from pixloc_ros.features.inference import Extractor
 from pixloc_ros.features.network import FeatureNetwork, NetworkOutput
 from pixloc_ros.features.pyramid import (
     ImagePyramid,
@@ -20,6 +21,7 @@ from pixloc_ros.features.pyramid import (
 
 __all__ = [
     "CheckpointError",
+    "Extractor",
     "FeatureNetwork",
     "ImageError",
     "ImagePyramid",

@@ -36,15 +36,15 @@ class Judge:
 
     def judge(self, solution: Solution, queries: Sequence[Query]) -> LocalizationResult:
         """The hypothesis that most points fit, believed or not."""
-        result, system, start = solution.result, solution.result.system, solution.start
+        system, start = solution.system, solution.start
         inlier = (system.squared < self.inliers.threshold) & system.valid
-        inliers = torch.where(result.failed, -1, inlier.sum(-1))
+        inliers = torch.where(solution.failed, -1, inlier.sum(-1))
         best = int(inliers.argmax())
-        if bool(result.failed[best]):
+        if bool(solution.failed[best]):
             raise Refusal(Status.FAILED, "too few points of the map are visible to align with")
-        pose = solution.observations[0].to_map(result.pose[best])
+        pose = solution.frame.to_map(solution.poses[best])
         visible = int(system.valid[best].sum())
-        compared = sum(int((o.confidence[-1] > 0).sum()) for o in solution.observations)
+        compared = solution.compared
         agreeing = 0
         if start.matches is not None:
             matched = queries[start.view]
@@ -58,7 +58,7 @@ class Judge:
             cost=float(system.cost[best]),
             condition=float(condition_number(system)[best]),
         )
-        claimed = pose_covariance(system)[best].cpu()
+        claimed = pose_covariance(system)[best]
         covariance = claimed * self._factors[:, None] * self._factors
         reason = gate(statistics, self.inliers, covariance, self._options)
         reason = reason or self._ambiguity(inliers, system, best)
@@ -77,10 +77,10 @@ class Judge:
 
     def _shift(self, solution: Solution, camera: Camera, best: int) -> float:
         """Median way of the points, in pixels, from the level before the finest to the answer."""
-        points = solution.observations[0].points.double().cpu()
+        points = solution.observations[0].points - solution.frame.origin
         before, after = (
-            camera.project(pose[best].to("cpu", torch.float64).transform(points))
-            for pose in (solution.before, solution.result.pose)
+            camera.project(pose[best].to(torch.float64).transform(points))
+            for pose in (solution.before, solution.poses)
         )
         moved = (before[0] - after[0]).norm(dim=-1)[before[1] & after[1]]
         return float(moved.median()) if len(moved) else math.inf
@@ -89,8 +89,8 @@ class Judge:
         self, solution: Solution, queries: Sequence[Query], best: int
     ) -> tuple[Reprojections, ...]:
         """What the answer rests on, of each view."""
-        system = solution.result.system
-        sizes = [len(o.points) for o in solution.observations]
+        system = solution.system
+        sizes = [len(o) for o in solution.observations]
         parts = zip(
             system.pixels[best].split(sizes),
             system.squared[best].split(sizes),
@@ -101,8 +101,8 @@ class Judge:
         for query, (pixels, squared, valid) in zip(queries, parts, strict=True):
             maps = query.pyramid.levels[-1]
             scale = torch.tensor(maps.scale, dtype=torch.float64)
-            seen = (pixels[valid].double().cpu() + maps.offset) / scale
-            share = squared[valid].cpu() / self.inliers.threshold
+            seen = (pixels[valid].double() + maps.offset) / scale
+            share = squared[valid] / self.inliers.threshold
             answer.append(Reprojections(seen.float().numpy(), share.float().numpy()))
         return tuple(answer)
 

@@ -12,15 +12,14 @@ import torch
 
 from pixloc_ros.alignment import LMOptions
 from pixloc_ros.errors import require_range
-from pixloc_ros.features import FeatureNetwork, ImageError, check_image, extract_pyramid
+from pixloc_ros.features import Extractor, FeatureNetwork, ImageError, check_image
 from pixloc_ros.geometry import Camera, Pose, RobustKernel
 from pixloc_ros.localization.gating import GateOptions
 from pixloc_ros.localization.judging import Judge
 from pixloc_ros.localization.matching import MIN_INLIERS, Matches, match_points, poses_of_matches
-from pixloc_ros.localization.observations import QueryLevels
 from pixloc_ros.localization.refinement import Query, Refinement, Start
 from pixloc_ros.localization.result import LocalizationResult, Prior, Refusal, Status
-from pixloc_ros.mapping import PixMap
+from pixloc_ros.mapping import FeatureStore, PixMap
 from pixloc_ros.retrieval import Covisibility, DescriptorIndex
 
 
@@ -50,6 +49,9 @@ class LocalizerOptions:
         require_range(self, -1000, 2, "kernel_alpha")
         require_range(self, 1e-6, 1e6, "kernel_scale")
 
+
+MOST_VIEWS = 8
+"""Cameras whose images of a moment are aligned together."""
 
 VAGUE_PX = 50.0
 """Standard deviation of a prior, in pixels, from which on others are drawn around it: where
@@ -89,25 +91,34 @@ class View:
 class Localizer:
     """Localizes images against one map with the network that filled it.
 
+    cache_mb: memory for features of the map on the network's device.
     Raises MapError when the network is another one. Not thread-safe: one worker uses it.
     """
 
     def __init__(
-        self, pixmap: PixMap, network: FeatureNetwork, options: LocalizerOptions | None = None
+        self,
+        pixmap: PixMap,
+        network: FeatureNetwork,
+        options: LocalizerOptions | None = None,
+        cache_mb: float = 512.0,
     ) -> None:
         pixmap.require(network)
-        self.map, self.network = pixmap, network
+        self.map, self.network, self.cache_mb = pixmap, network, cache_mb
         self.options = options or LocalizerOptions()
         self.index = DescriptorIndex(pixmap.descriptors)
         self.covisibility = Covisibility(pixmap.model)
         # references that are not used, to see how others find what they show
         self.without: frozenset[int] = frozenset()
         self._number = {name: i for i, name in enumerate(pixmap.model.names)}
-        self._levels = pixmap.header.levels
+        self._extract = Extractor(network, pixmap.header.levels)
         options = self.options
+        self.store = FeatureStore(
+            pixmap, network.device, cache_mb, MOST_VIEWS * options.references
+        )
         self._refinement = Refinement(
             pixmap,
             network,
+            self.store,
             options.points,
             RobustKernel(options.kernel_alpha, options.kernel_scale),
             options.lm,
@@ -164,6 +175,8 @@ class Localizer:
         references: Sequence[str] | None,
         search: bool,
     ) -> LocalizationResult:
+        if not 0 < len(views) <= MOST_VIEWS:
+            raise Refusal(Status.BAD_INPUT, f"{len(views)} views, 1 to {MOST_VIEWS} are aligned")
         for view in views:
             self._check(view, prior)
         with watch("network"):
@@ -194,10 +207,9 @@ class Localizer:
         return replace(answer, reason=f"{answer.reason}; from the prior: {reason}")
 
     def _query(self, view: View) -> Query:
-        pyramid = extract_pyramid(self.network, view.image, self._levels)
-        camera = view.camera.to(torch.float64)
-        levels = QueryLevels.of(pyramid, camera)
-        return Query(pyramid, levels, camera, view.cam_from_rig.to("cpu", torch.float64))
+        camera = view.camera.to("cpu", torch.float64)
+        pose = view.cam_from_rig.to("cpu", torch.float64)
+        return Query(self._extract(view.image), camera, pose)
 
     def _seen(self, query: Query, rig_from_map: Pose) -> list[int]:
         """References that cover what a view sees from a pose of the rig."""
@@ -293,7 +305,9 @@ class Localizer:
         found: list[tuple[int, int, Matches, list[Pose]]] = []
         most = 0
         for number, (query, references) in enumerate(zip(queries, candidates, strict=True)):
-            matches = match_points(self.map, references, query.pyramid, self.options.match_points)
+            matches = match_points(
+                self.map, self.store, references, query.pyramid, self.options.match_points
+            )
             most = max(most, len(matches.points))
             poses, inliers = poses_of_matches(matches, query.camera, self.options.starts)
             if poses:

@@ -15,7 +15,7 @@ from torch import Tensor
 from pixloc_ros.alignment import average_observations
 from pixloc_ros.features import ImagePyramid, LevelMaps
 from pixloc_ros.geometry import Camera, FeatureTable, Pose
-from pixloc_ros.mapping import PixMap
+from pixloc_ros.mapping import FeatureStore, PixMap
 
 MAX_CELLS = 5000
 """Cells of the query that are compared with every point; finer ones only around the best."""
@@ -69,7 +69,11 @@ def _described(levels: Sequence[LevelMaps], rows: Tensor, columns: Tensor) -> Te
 
 
 def match_points(
-    pixmap: PixMap, references: Sequence[int], pyramid: ImagePyramid, limit: int
+    pixmap: PixMap,
+    store: FeatureStore,
+    references: Sequence[int],
+    pyramid: ImagePyramid,
+    limit: int,
 ) -> Matches:
     """The points of references that are each other's best match with a cell of the query.
 
@@ -79,17 +83,28 @@ def match_points(
     count = max(len(pyramid.levels) - 1, 1)
     levels = pyramid.levels[:count]
     device = levels[-1].features.device
-    loaded = [pixmap.reference(r) for r in references]
-    observed = torch.cat([r.points for r in loaded])
-    points, number, seen = observed.unique(return_inverse=True, return_counts=True)
+    offsets = pixmap.model.offsets
+    observed = np.concatenate(
+        [pixmap.model.observed[offsets[r] : offsets[r + 1]] for r in references]
+    )
+    points, number, seen = torch.from_numpy(observed.astype(np.int64)).unique(
+        return_inverse=True, return_counts=True
+    )
+    rows = torch.cat(
+        [
+            torch.arange(first, first + int(offsets[r + 1] - offsets[r]))
+            for r, first in zip(references, store.rows(references), strict=True)
+        ]
+    ).to(device)
+    number = number.to(device)
     described = []
     for level in range(count):
-        features = torch.cat([r.features[level] for r in loaded]).float()
-        confidence = torch.cat([r.confidence[level] for r in loaded]).float()
+        features = store.features[level].index_select(0, rows).float()
+        confidence = store.confidence[level].index_select(0, rows).float()
         merged, _ = average_observations(features, confidence.clamp(min=1e-3), number, len(points))
         described.append(F.normalize(merged, dim=-1))
     kept = seen.argsort(descending=True, stable=True)[:limit]
-    known = torch.cat(described, -1)[kept].to(device)
+    known = torch.cat(described, -1)[kept.to(device)]
 
     maps = levels[-1]
     height, width = maps.features.shape[-2:]

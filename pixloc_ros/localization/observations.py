@@ -1,76 +1,58 @@
-"""From references of the map to the problems that alignment solves."""
+"""Which observations of the map a query is aligned with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pixloc_ros.alignment import AlignmentProblem, QueryMap
-from pixloc_ros.features import ImagePyramid
-from pixloc_ros.geometry import Camera, Pose, RobustKernel
-from pixloc_ros.mapping import PixMap, ReferenceFeatures
+from pixloc_ros.geometry import Camera, Pose
+from pixloc_ros.mapping import FeatureStore, PixMap
 
 MARGIN = 0.125
 """Part of the image's size by which points may lie outside the view of a start."""
 
 
 @dataclass(frozen=True)
-class QueryLevels:
-    """The query at every level of the map: feature tables and scaled cameras, coarse to fine."""
+class Observations:
+    """N observations of map points by references.
 
-    tables: tuple[QueryMap, ...]
-    cameras: tuple[Camera, ...]
+    points: (N, 3) float64, map frame. rows: (N,) of the feature store.
+    """
 
-    @classmethod
-    def of(cls, pyramid: ImagePyramid, camera: Camera) -> QueryLevels:
-        return cls(
-            tuple(QueryMap.of(m.features, m.confidence) for m in pyramid.levels),
-            tuple(m.camera(camera).to(m.features) for m in pyramid.levels),
-        )
+    points: Tensor
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
 @dataclass(frozen=True)
-class Observations:
-    """What N observations of map points by references look like.
+class LocalFrame:
+    """The map's axes about an origin (3,) near the points, float64.
 
-    points: (N, 3) float32 relative to `origin` (3,), which keeps maps in geographic
-    coordinates precise. features[i]: (N, C_i); confidence[i]: (N,), zero where a level cannot
-    be used; i as the map's levels.
+    Single precision is enough there, whatever the coordinates of the map.
     """
 
     origin: Tensor
-    points: Tensor
-    features: tuple[Tensor, ...]
-    confidence: tuple[Tensor, ...]
 
-    def problem(self, query: QueryLevels, level: int, kernel: RobustKernel) -> AlignmentProblem:
-        confidence = self.confidence[level]
-        return AlignmentProblem(
-            query.tables[level],
-            query.cameras[level],
-            self.points[None],
-            self.features[level][None],
-            confidence[None],
-            (confidence > 0)[None],
-            kernel,
-        )
+    @classmethod
+    def around(cls, points: Tensor) -> LocalFrame:
+        """About the mean of points (N, 3)."""
+        return cls(points.mean(0) if len(points) else torch.zeros(3, dtype=torch.float64))
 
-    def around(self, origin: Tensor) -> Observations:
-        """The same, relative to another origin."""
-        shift = (self.origin - origin).to(self.points.device)
-        return replace(self, origin=origin, points=(self.points + shift).to(self.points.dtype))
-
-    def to_local(self, cam_from_map: Pose) -> Pose:
-        """A float64 pose relative to `origin`, as float32 on the points' device."""
+    def from_map(self, cam_from_map: Pose) -> Pose:
+        """cam_from_local of float64 poses, single precision."""
         shifted = cam_from_map.transform(self.origin.expand(*cam_from_map.shape, 1, 3))[..., 0, :]
-        return Pose(cam_from_map.rotation, shifted).to(self.points)
+        return Pose(cam_from_map.rotation, shifted).to(torch.float32)
 
     def to_map(self, cam_from_local: Pose) -> Pose:
-        """Inverse of `to_local`, with the rotation made orthonormal again."""
-        pose = cam_from_local.to("cpu", torch.float64)
+        """Inverse of `from_map`, float64, with the rotation made orthonormal again."""
+        pose = cam_from_local.to(torch.float64)
         pose = Pose.from_quaternion(pose.quaternion(), pose.translation)
         moved = (pose.rotation @ -self.origin[:, None]).squeeze(-1) + pose.translation
         return Pose(pose.rotation, moved)
@@ -78,11 +60,11 @@ class Observations:
 
 def gather(
     pixmap: PixMap,
+    store: FeatureStore,
     references: Sequence[int],
     starts: Pose,
     camera: Camera,
     limit: int,
-    device: torch.device,
 ) -> Observations:
     """What references saw of the surroundings of the views from starts (B,) cam_from_map.
 
@@ -92,38 +74,26 @@ def gather(
     width, height = camera.size.tolist()
     left, top = MARGIN * width, MARGIN * height
     wider = camera.crop(-left, -top, width + 2 * left, height + 2 * top)
-    loaded = [pixmap.reference(r) for r in references]
-    seen = []
-    for reference in loaded:
-        _, valid = wider.project(starts.transform(pixmap.points[reference.points]))
-        seen.append(valid.reshape(-1, len(reference.points)).any(0).nonzero().flatten())
-    total = sum(len(s) for s in seen)
-    if total > limit:
-        seen = [
-            s[
-                torch.linspace(
-                    0, max(len(s) - 1, 0), min(len(s), max(limit * len(s) // total, 1))
-                ).long()
+    counts = pixmap.observation_counts[list(references)]
+    begins = pixmap.model.offsets[list(references)]
+    # the observations of all references, one after the other
+    first = np.concatenate([[0], np.cumsum(counts)])
+    within = np.arange(first[-1]) - np.repeat(first[:-1], counts)
+    observed = pixmap.model.observed[np.repeat(begins, counts) + within]
+    points = pixmap.points[torch.from_numpy(observed.astype(np.int64))]
+    _, valid = wider.project(starts.transform(points))
+    seen = np.flatnonzero(valid.reshape(-1, len(points)).any(0).numpy())
+    if len(seen) > limit:
+        share = np.searchsorted(seen, first)
+        kept = [
+            seen[begin:end][
+                np.linspace(0, end - begin - 1, max(limit * (end - begin) // len(seen), 1)).astype(
+                    np.int64
+                )
             ]
-            for s in seen
+            for begin, end in pairwise(share)
+            if end > begin
         ]
-
-    def numbers(field: Callable[[ReferenceFeatures], Sequence[Tensor]]) -> tuple[Tensor, ...]:
-        """A field of every level, as the optimizer wants it."""
-        levels = range(len(pixmap.header.levels))
-        return tuple(
-            torch.cat([field(r)[level][kept] for r, kept in zip(loaded, seen, strict=True)])
-            .to(device)
-            .float()
-            for level in levels
-        )
-
-    numbered = [r.points[kept] for r, kept in zip(loaded, seen, strict=True)]
-    points = pixmap.points[torch.cat(numbered)]
-    origin = points.mean(0) if len(points) else torch.zeros(3, dtype=torch.float64)
-    return Observations(
-        origin=origin,
-        points=(points - origin).float().to(device),
-        features=numbers(lambda r: r.features),
-        confidence=numbers(lambda r: r.confidence),
-    )
+        seen = np.concatenate(kept)
+    rows = np.repeat(store.rows(references), counts) + within
+    return Observations(points[torch.from_numpy(seen)], torch.from_numpy(rows[seen]))

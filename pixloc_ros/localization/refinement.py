@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from pixloc_ros.alignment import (
     AlignmentProblem,
+    LinearSystem,
     LMOptions,
-    LMResult,
+    QueryMap,
     RigProblem,
     align,
     learned_damping,
 )
+from pixloc_ros.alignment.kernels.packing import BLOCK
 from pixloc_ros.features import FeatureNetwork, ImagePyramid
 from pixloc_ros.geometry import Camera, Pose, RobustKernel
 from pixloc_ros.localization.matching import Matches
-from pixloc_ros.localization.observations import Observations, QueryLevels, gather
-from pixloc_ros.mapping import PixMap
+from pixloc_ros.localization.observations import LocalFrame, Observations, gather
+from pixloc_ros.mapping import FeatureStore, PixMap
+from pixloc_ros.mapping.feature_store import take
+from pixloc_ros.replay import Replay
 
 KEPT = 2
 """Hypotheses that go on from a coarse level to the next, beside the prior itself."""
@@ -31,7 +37,6 @@ class Query:
     """A view and what the network made of it; camera and pose in float64."""
 
     pyramid: ImagePyramid
-    levels: QueryLevels
     camera: Camera
     cam_from_rig: Pose
 
@@ -51,15 +56,64 @@ class Start:
 
 @dataclass(frozen=True)
 class Solution:
-    """Aligned hypotheses, and the observations of each view that they were aligned with.
+    """Aligned hypotheses (B,), on the CPU, and the observations of each view.
 
-    before: their poses at the level before the finest.
+    poses, before: rig_from_local at the end, and at the level before the finest. system: at
+    the end, the points of the views one after the other. compared: observations in all.
     """
 
-    result: LMResult
+    poses: Pose
     before: Pose
+    failed: Tensor
+    system: LinearSystem
+    compared: int
+    frame: LocalFrame
     observations: tuple[Observations, ...]
     start: Start
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What the numbers of an alignment mean. room: points of a view, padding included."""
+
+    hypotheses: int
+    views: int
+    levels: int
+    room: int
+    fisheye: tuple[bool, ...]
+    from_prior: bool
+
+    def sizes(self) -> list[int]:
+        return [
+            self.hypotheses * 12,
+            self.views * 12,
+            self.levels * self.views * _CAMERA,
+            self.views * self.room * 3,
+        ]
+
+
+_CAMERA = 15
+"""Numbers of a camera: size, focal, centre, distortion (8), limit."""
+
+
+def _camera_numbers(camera: Camera) -> list[float]:
+    lens = camera.distortion.tolist()
+    parts = (camera.size, camera.focal, camera.centre)
+    flat = [number for part in parts for number in part.tolist()]
+    return [*flat, *lens, *[0.0] * (8 - len(lens)), float(camera.limit)]
+
+
+def _camera(numbers: Tensor, fisheye: bool) -> Camera:
+    lens = numbers[6:10] if fisheye else numbers[6:14]
+    return Camera(fisheye, numbers[0:2], numbers[2:4], numbers[4:6], lens, numbers[14])
+
+
+def _flat(pose: Pose) -> Tensor:
+    return torch.cat([pose.rotation.flatten(-2), pose.translation], -1)
+
+
+def _pose(numbers: Tensor) -> Pose:
+    return Pose(numbers[..., :9].unflatten(-1, (3, 3)), numbers[..., 9:])
 
 
 class Refinement:
@@ -69,61 +123,174 @@ class Refinement:
         self,
         pixmap: PixMap,
         network: FeatureNetwork,
+        store: FeatureStore,
         points: int,
         kernel: RobustKernel,
         lm: LMOptions,
     ) -> None:
         self._map, self._points, self._kernel, self._lm = pixmap, points, kernel, lm
-        self._device = network.device
+        self._store, self._device = store, network.device
         self._damping = [
             learned_damping(network.damping_parameters(level.network_level)).detach()
             for level in pixmap.header.levels
         ]
+        self._replay = Replay(self._solve, network.device)
 
     def align(self, queries: Sequence[Query], start: Start) -> Solution:
-        """Align the starts with the references of all views together.
+        """Align the starts with the references of all views together."""
+        # those of all views are asked for at once: they stay where they are until the end
+        self._store.rows([r for seen in start.references for r in seen])
+        observations = tuple(
+            gather(
+                self._map,
+                self._store,
+                references,
+                query.cam_from_rig @ start.poses,
+                query.camera,
+                self._points // len(queries),
+            )
+            for query, references in zip(queries, start.references, strict=True)
+        )
+        frame = LocalFrame.around(torch.cat([o.points for o in observations]))
+        # a GPU repeats what it recorded for one number of points
+        most = self._points // len(queries)
+        if self._device.type != "cuda":
+            most = max(len(o) for o in observations)
+        layout = _Layout(
+            hypotheses=len(start.poses),
+            views=len(queries),
+            levels=len(self._damping),
+            room=max(-(-most // BLOCK), 1) * BLOCK,
+            fisheye=tuple(query.camera.fisheye for query in queries),
+            from_prior=start.matches is None,
+        )
+        points = torch.zeros(layout.views, layout.room, 3)
+        rows = torch.full((layout.views, layout.room), -1, dtype=torch.long)
+        cameras = []
+        for view, observed in enumerate(observations):
+            points[view, : len(observed)] = (observed.points - frame.origin).float()
+            rows[view, : len(observed)] = observed.rows
+        for level in range(layout.levels):
+            for query in queries:
+                scaled = query.pyramid.levels[level].camera(query.camera)
+                cameras.append(_camera_numbers(scaled))
+        numbers = torch.cat(
+            [
+                _flat(frame.from_map(start.poses)).flatten(),
+                torch.cat([_flat(q.cam_from_rig) for q in queries]).float(),
+                torch.tensor(cameras).flatten(),
+                points.flatten(),
+            ]
+        )
+        maps = [
+            part
+            for query in queries
+            for level in query.pyramid.levels
+            for part in (level.features, level.confidence)
+        ]
+        with torch.no_grad():
+            (answer,) = self._replay([numbers, rows, *maps], layout)
+        return self._solution(answer.cpu(), layout, frame, observations, start)
+
+    def _problem(
+        self, level: int, layout: _Layout, parts: Sequence[Tensor], rows: Tensor, maps: Sequence
+    ) -> AlignmentProblem | RigProblem:
+        _, mounts, cameras, points = parts
+        problems = []
+        for view in range(layout.views):
+            number = level * layout.views + view
+            known = rows[view].clamp(min=0)
+            confidence = take(self._store.confidence[level], known).float()
+            at = 2 * (view * layout.levels + level)
+            problems.append(
+                AlignmentProblem(
+                    QueryMap.of(maps[at], maps[at + 1]),
+                    _camera(cameras.view(-1, _CAMERA)[number], layout.fisheye[view]),
+                    points.view(layout.views, 1, layout.room, 3)[view],
+                    take(self._store.features[level], known)[None],
+                    confidence[None],
+                    ((rows[view] >= 0) & (confidence > 0))[None],
+                    self._kernel,
+                )
+            )
+        if layout.views == 1:
+            return problems[0]
+        return RigProblem(tuple(problems), tuple(map(_pose, mounts.view(-1, 12))))
+
+    def _solve(self, numbers: Tensor, rows: Tensor, *more: Any) -> tuple[Tensor, ...]:
+        """All of an alignment in one go, on the device.
 
         Matches are as good as the cells they were found in: their poses start there. A prior
         may be far off: it goes through the coarser levels first, with others around it where it
         is vague, and the best go on. Those levels can also lead a good one astray, so it enters
         the race anew at each.
         """
-        observations = tuple(
-            gather(
-                self._map,
-                references,
-                query.cam_from_rig @ start.poses,
-                query.camera,
-                self._points // len(queries),
-                self._device,
-            )
-            for query, references in zip(queries, start.references, strict=True)
-        )
-        problems = [self._problem(queries, observations, i) for i in range(len(self._damping))]
-        fine = max(len(problems) - 2, 0)
-        begin, lm = observations[0].to_local(start.poses), self._lm
+        layout: _Layout
+        *maps, layout = more
+        parts = numbers.split(layout.sizes())
+        problems = [
+            self._problem(level, layout, parts, rows, maps) for level in range(layout.levels)
+        ]
+        begin = _pose(parts[0].view(-1, 12))
+        fine, lm = max(layout.levels - 2, 0), self._lm
         poses = begin
-        for level in range(fine if start.matches is None else 0):
+        for level in range(fine if layout.from_prior else 0):
             moved = align([problems[level]], poses, self._damping[level : level + 1], lm)
             cost = torch.where(moved.failed, math.inf, moved.cost)
             poses = Pose.cat([begin[:1], moved.pose[cost.argsort()[:KEPT]]])
-        last = len(problems) - 1
-        lost = torch.zeros(poses.shape[0], dtype=torch.bool, device=self._device)
+        last = layout.levels - 1
+        lost = torch.zeros_like(poses.translation[:, 0], dtype=torch.bool)
         if fine < last:
             coarse = align(problems[fine:last], poses, self._damping[fine:last], lm)
             poses, lost = coarse.pose, coarse.failed
         result = align(problems[last:], poses, self._damping[last:], lm)
-        result = replace(result, failed=result.failed | lost)
-        return Solution(result, poses, observations, start)
+        system = result.system
+        known = (rows >= 0) & (
+            take(self._store.confidence[last], rows.flatten().clamp(min=0)).view_as(rows) > 0
+        )
+        # one tensor: one word to the host
+        answer = [
+            _flat(result.pose), _flat(poses), (result.failed | lost)[:, None],
+            system.hessian.flatten(1), system.gradient, system.cost[:, None],
+            system.pixels.flatten(1), system.squared, system.valid, system.confidence,
+            system.weight, known.flatten()[None].expand(len(lost), -1),
+        ]  # fmt: skip
+        return (torch.cat([part.float() for part in answer], 1),)
 
-    def _problem(
-        self, queries: Sequence[Query], observations: Sequence[Observations], level: int
-    ) -> AlignmentProblem | RigProblem:
-        if len(queries) == 1:
-            return observations[0].problem(queries[0].levels, level, self._kernel)
-        first = observations[0]
-        parts, poses = [], []
-        for query, observed in zip(queries, observations, strict=True):
-            parts.append(observed.around(first.origin).problem(query.levels, level, self._kernel))
-            poses.append(query.cam_from_rig.to(first.points))
-        return RigProblem(tuple(parts), tuple(poses))
+    def _solution(
+        self,
+        answer: Tensor,
+        layout: _Layout,
+        frame: LocalFrame,
+        observations: tuple[Observations, ...],
+        start: Start,
+    ) -> Solution:
+        count = layout.views * layout.room
+        sizes = [12, 12, 1, 36, 6, 1, 2 * count, count, count, count, count, count]
+        (
+            poses, before, failed, hessian, gradient, cost, pixels, squared, valid, confidence,
+            weight, known,
+        ) = answer.split(sizes, 1)  # fmt: skip
+        # the padding goes
+        views = torch.arange(layout.views).repeat_interleave(layout.room)
+        within = torch.arange(layout.room).repeat(layout.views)
+        real = within < torch.tensor([len(o) for o in observations])[views]
+        return Solution(
+            poses=_pose(poses),
+            before=_pose(before),
+            failed=failed[:, 0] > 0,
+            system=LinearSystem(
+                hessian=hessian.unflatten(1, (6, 6)),
+                gradient=gradient,
+                cost=cost[:, 0],
+                pixels=pixels.unflatten(1, (count, 2))[:, real],
+                squared=squared[:, real],
+                valid=valid[:, real] > 0,
+                confidence=confidence[:, real],
+                weight=weight[:, real],
+            ),
+            compared=int(known[0].sum()),
+            frame=frame,
+            observations=observations,
+            start=start,
+        )

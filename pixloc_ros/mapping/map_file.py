@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +30,6 @@ class ReferenceFeatures:
     features: tuple[Tensor, ...]
     confidence: tuple[Tensor, ...]
 
-    def nbytes(self) -> int:
-        tensors = (self.points, *self.features, *self.confidence)
-        return sum(t.nelement() * t.element_size() for t in tensors)
-
 
 @dataclass(frozen=True)
 class ResidualStatistics:
@@ -48,13 +43,13 @@ class ResidualStatistics:
 
 
 class PixMap:
-    """An open map. Structure lives in memory; features are read by reference and cached.
+    """An open map. Structure lives in memory; features are read by reference.
 
-    cache_mb bounds the memory of cached features. Use as a context manager, or `close` it.
-    Raises MapError for a missing, truncated or foreign file.
+    Use as a context manager, or `close` it. Raises MapError for a missing, truncated or
+    foreign file.
     """
 
-    def __init__(self, path: str | os.PathLike[str], cache_mb: float = 512.0) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._file = _open(self.path)
         try:
@@ -66,9 +61,6 @@ class PixMap:
             self._file.close()
             reason = str(error).strip().splitlines()[0]
             raise MapError(f"{self.path}: damaged map ({reason})") from None
-        self._cache: OrderedDict[int, ReferenceFeatures] = OrderedDict()
-        self._cache_room = int(cache_mb * 2**20)
-        self._cached = 0
 
     def _read(self) -> None:
         file = self._file
@@ -143,6 +135,17 @@ class PixMap:
         """Number of references."""
         return len(self.model.names)
 
+    @property
+    def observation_counts(self) -> np.ndarray:
+        """Observations of each reference, (R,)."""
+        return np.diff(self.model.offsets)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level."""
+        levels = range(len(self.header.levels))
+        return tuple(int(self._file[f"levels/{i}/features"].shape[1]) for i in levels)
+
     def require(self, network: FeatureNetwork) -> None:
         """Raise MapError unless this network filled the map."""
         if network.architecture != self.header.architecture:
@@ -158,14 +161,11 @@ class PixMap:
             )
 
     def reference(self, index: int) -> ReferenceFeatures:
-        """Points and features of one reference, from the cache or the file."""
-        if index in self._cache:
-            self._cache.move_to_end(index)
-            return self._cache[index]
+        """Points and features of one reference, from the file."""
         rows = slice(int(self.model.offsets[index]), int(self.model.offsets[index + 1]))
         levels = range(len(self.header.levels))
         try:
-            loaded = ReferenceFeatures(
+            return ReferenceFeatures(
                 torch.from_numpy(self.model.observed[rows].astype(np.int64)),
                 tuple(torch.from_numpy(self._file[f"levels/{i}/features"][rows]) for i in levels),
                 tuple(
@@ -175,12 +175,6 @@ class PixMap:
         except OSError as error:
             reason = str(error).strip().splitlines()[0]
             raise MapError(f"{self.path}: reading reference {index} failed ({reason})") from None
-        self._cache[index] = loaded
-        self._cached += loaded.nbytes()
-        while self._cached > self._cache_room and len(self._cache) > 1:
-            _, dropped = self._cache.popitem(last=False)
-            self._cached -= dropped.nbytes()
-        return loaded
 
     def verify(self) -> None:
         """Read the whole file and compare its checksum. Raises MapError when it differs."""

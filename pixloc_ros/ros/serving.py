@@ -38,9 +38,9 @@ class Serving:
         cls, parameters: NodeParameters, network: FeatureNetwork, options: LocalizerOptions
     ) -> Serving:
         """Read the map only."""
-        pixmap = PixMap(parameters.map, parameters.cache_mb)
+        pixmap = PixMap(parameters.map)
         try:
-            localizer = Localizer(pixmap, network, options)
+            localizer = Localizer(pixmap, network, options, parameters.cache_mb)
         except Exception:
             pixmap.close()
             raise
@@ -48,10 +48,9 @@ class Serving:
 
     def on_cpu(self) -> Serving:
         """The same map, with the network moved to the CPU."""
-        network = self.network.cpu()
-        return Serving(
-            self.path, self.map, network, Localizer(self.map, network, self.localizer.options)
-        )
+        network, old = self.network.cpu(), self.localizer
+        localizer = Localizer(self.map, network, old.options, old.cache_mb)
+        return Serving(self.path, self.map, network, localizer)
 
     def close(self) -> None:
         self.map.close()

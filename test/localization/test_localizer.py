@@ -16,7 +16,7 @@ from pixloc_ros.features import read_image
 from pixloc_ros.features.compact import CompactNetwork
 from pixloc_ros.geometry import Pose
 from pixloc_ros.localization import Localizer, LocalizerOptions, Prior, Status
-from pixloc_ros.localization.observations import gather
+from pixloc_ros.localization.observations import LocalFrame, gather
 from pixloc_ros.mapping import MapError, PixMap
 
 
@@ -152,9 +152,9 @@ def test_a_wrong_prior_leads_to_matches_with_what_it_sees(localizer, frame, monk
     used = []
     match = localizer_module.match_points
 
-    def watched(pixmap, references, *arguments):
+    def watched(pixmap, store, references, *arguments):
         used.append(list(references))
-        return match(pixmap, references, *arguments)
+        return match(pixmap, store, references, *arguments)
 
     monkeypatch.setattr(localizer_module, "match_points", watched)
     localizer.localize(image, frame.camera)
@@ -229,37 +229,62 @@ def test_far_from_the_origin_nothing_is_lost(localizer, frame, monkeypatch):
     assert float(metres) < 0.03
 
 
+def gathered(localizer, references, starts, camera, limit):
+    return gather(localizer.map, localizer.store, references, starts, camera, limit)
+
+
 def test_gathering_takes_what_the_starts_see(localizer, frame):
     _, frame = frame
-    camera, device = frame.camera, torch.device("cpu")
-    starts = frame.truth[None]
-    whole = gather(localizer.map, [0, 1, 2, 3], starts, camera, 100_000, device)
-    few = gather(localizer.map, [0, 1, 2, 3], starts, camera, 100, device)
-    assert 90 <= len(few.points) <= 100 < len(whole.points)
-    # all near the view, and the origin is theirs
-    pixels, _ = camera.project(whole.to_local(starts)[0].transform(whole.points).double())
+    camera, starts = frame.camera, frame.truth[None]
+    whole = gathered(localizer, [0, 1, 2, 3], starts, camera, 100_000)
+    few = gathered(localizer, [0, 1, 2, 3], starts, camera, 100)
+    assert 90 <= len(few) <= 100 < len(whole)
+    # all near the view
+    pixels, _ = camera.project(starts[0].transform(whole.points))
     past = torch.maximum(-pixels, pixels - camera.size) / camera.size
     assert float(past.max()) <= 0.125
     assert float(past.max()) > 0.0
-    assert torch.allclose(whole.points.mean(0), torch.zeros(3), atol=1e-4)
     # a second start adds what it sees
     turn = Pose.from_rotvec(torch.tensor([0, 0.6, 0]).double(), torch.zeros(3).double())
     both = Pose.stack([frame.truth, turn @ frame.truth])
-    assert len(gather(localizer.map, [0, 1, 2, 3], both, camera, 100_000, device).points) > len(
-        whole.points
-    )
-    pose = localizer.map.poses[3:4]
-    back = whole.to_map(whole.to_local(pose))
-    assert torch.allclose(back.matrix(), pose.matrix(), atol=1e-5)
+    assert len(gathered(localizer, [0, 1, 2, 3], both, camera, 100_000)) > len(whole)
+
+
+def test_rows_are_those_of_the_points(localizer, frame):
+    _, frame = frame
+    few = gathered(localizer, [3, 1, 2], frame.truth[None], frame.camera, 100)
+    expected = {}
+    firsts = localizer.store.rows([3, 1, 2])
+    for reference, first in zip([3, 1, 2], firsts, strict=True):
+        points = localizer.map.reference(reference).points
+        expected.update({first + i: localizer.map.points[p] for i, p in enumerate(points)})
+    assert len({int(r) for r in few.rows}) == len(few)
+    for row, point in zip(few.rows, few.points, strict=True):
+        assert torch.equal(expected[int(row)], point)
 
 
 def test_gathering_where_nothing_is_seen(localizer, frame):
     _, frame = frame
     turn = Pose.from_rotvec(torch.tensor([3.1, 0, 0]).double(), torch.zeros(3).double())
     away = (turn @ frame.truth)[None]
-    nothing = gather(localizer.map, [0], away, frame.camera, 100, torch.device("cpu"))
-    assert len(nothing.points) == 0
-    assert all(len(f) == 0 for f in nothing.features)
+    nothing = gathered(localizer, [0], away, frame.camera, 100)
+    assert len(nothing) == 0
+    assert nothing.points.shape == (0, 3)
+
+
+def test_a_local_frame_keeps_single_precision_precise(localizer):
+    far = torch.tensor([5e6, -4e6, 1e5], dtype=torch.float64)
+    frame = LocalFrame.around(localizer.map.points + far)
+    assert torch.allclose(frame.origin - far, localizer.map.points.mean(0), atol=1e-6)
+    pose = localizer.map.poses[3:4]
+    away = Pose(pose.rotation, pose.translation - (pose.rotation @ far[:, None])[..., 0])
+    local = frame.from_map(away)
+    assert local.dtype == torch.float32
+    assert float(local.translation.norm()) < 100
+    back = frame.to_map(local)
+    metres, radians = back.distance(away)
+    assert float(metres) < 1e-5
+    assert float(radians) < 1e-6
 
 
 def test_options_reach_the_search(localizer, frame):

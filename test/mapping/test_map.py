@@ -125,16 +125,6 @@ def test_map_holds_the_model_and_matching_features(room, model):
         assert (reference.confidence[-1] > 0).all()
 
 
-def test_cache_is_bounded(room):
-    with PixMap(room.map_file, cache_mb=0.5) as pixmap:
-        sizes = [pixmap.reference(i).nbytes() for i in range(len(pixmap))]
-        assert sum(sizes) > 0.5 * 2**20
-        held = sum(reference.nbytes() for reference in pixmap._cache.values())
-        assert held <= 0.5 * 2**20
-        again = pixmap.reference(0)
-        assert again is pixmap.reference(0)
-
-
 def build(room, network, output, **options):
     return build_map(
         read_colmap(room.root / "sparse"), room.root / "images", output, network, **options
