@@ -26,34 +26,37 @@ class _Recording:
 
 
 class Replay:
-    """A function of tensors; on a GPU it is captured as a graph and replayed.
+    """Calls one function of tensors; on a GPU it is captured as a graph and replayed.
 
     The function must not wait for the device, nor decide anything by what tensors hold.
     On the CPU it is just called.
     """
 
-    def __init__(self, function: Function, device: torch.device) -> None:
-        self._function, self._device = function, device
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._recordings: OrderedDict[Hashable, _Recording] = OrderedDict()
         self._usable = device.type == "cuda"
 
-    def __call__(self, inputs: Sequence[Tensor], *constants: Hashable) -> Sequence[Tensor]:
+    def __call__(
+        self, function: Function, inputs: Sequence[Tensor], *constants: Hashable
+    ) -> Sequence[Tensor]:
         """The function of the inputs, moved to the device, and of constants.
 
-        Answers of a GPU hold until the next call with inputs of the same shapes.
+        It is always the same one, but not kept: whoever owns it also owns this. Answers of
+        a GPU hold until the next call with inputs of the same shapes.
         """
         if not self._usable:
-            return self._function(*(t.to(self._device) for t in inputs), *constants)
+            return function(*(t.to(self._device) for t in inputs), *constants)
         key = (constants, tuple((t.shape, t.dtype, t.stride()) for t in inputs))
         if key not in self._recordings:
             try:
-                self._recordings[key] = self._record(inputs, constants)
+                self._recordings[key] = self._record(function, inputs, constants)
             except torch.cuda.OutOfMemoryError:
                 raise
             except RuntimeError as error:
                 log.warning("no CUDA graphs, every call starts its own kernels: %s", error)
                 self._usable = False
-                return self(inputs, *constants)
+                return self(function, inputs, *constants)
         self._recordings.move_to_end(key)
         while len(self._recordings) > KEPT:
             self._recordings.popitem(last=False)
@@ -63,7 +66,9 @@ class Replay:
         recording.graph.replay()
         return recording.outputs
 
-    def _record(self, inputs: Sequence[Tensor], constants: Sequence[Hashable]) -> _Recording:
+    def _record(
+        self, function: Function, inputs: Sequence[Tensor], constants: Sequence[Hashable]
+    ) -> _Recording:
         own = [
             torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=self._device).copy_(t)
             for t in inputs
@@ -73,9 +78,9 @@ class Replay:
         stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(stream):
             for _ in range(2):
-                self._function(*own, *constants)
+                function(*own, *constants)
         torch.cuda.current_stream(self._device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            outputs = self._function(*own, *constants)
+            outputs = function(*own, *constants)
         return _Recording(graph, own, outputs)

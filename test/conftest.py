@@ -15,6 +15,10 @@ from pixloc_ros.features import open_network
 from pixloc_ros.localization import Localizer
 from pixloc_ros.mapping import PixMap, build_map, read_colmap
 
+if not torch.cuda.is_available():
+    # before anything imports Triton: its kernels then run in its interpreter
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 SHARED = Path(os.environ.get("PIXLOC_SHARED", Path(__file__).parents[2] / "shared"))
 
 

@@ -76,7 +76,7 @@ class Extractor:
         self._network = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._dtype = dtype
         self._weights: dict[tuple[int, int], Tensor] = {}
-        self._replay = Replay(self._extract, self.device)
+        self._replay = Replay(self.device)
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray) -> ImagePyramid:
@@ -86,7 +86,7 @@ class Extractor:
         if self.device.type == "cuda":
             given = torch.from_numpy(np.ascontiguousarray(image)).pin_memory()
             self._prepare(width, height)
-            outputs = self._replay([given])
+            outputs = self._replay(self._extract, [given])
         else:
             outputs = self._extract_cpu(image)
         *maps, descriptor = outputs

@@ -134,7 +134,7 @@ class Refinement:
             learned_damping(network.damping_parameters(level.network_level)).detach()
             for level in pixmap.header.levels
         ]
-        self._replay = Replay(self._solve, network.device)
+        self._replay = Replay(network.device)
 
     def align(self, queries: Sequence[Query], start: Start) -> Solution:
         """Align the starts with the references of all views together."""
@@ -189,7 +189,7 @@ class Refinement:
             for part in (level.features, level.confidence)
         ]
         with torch.no_grad():
-            (answer,) = self._replay([numbers, rows, *maps], layout)
+            (answer,) = self._replay(self._solve, [numbers, rows, *maps], layout)
         return self._solution(answer.cpu(), layout, frame, observations, start)
 
     def _problem(

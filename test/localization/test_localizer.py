@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 import cv2
@@ -285,6 +287,21 @@ def test_a_local_frame_keeps_single_precision_precise(localizer):
     metres, radians = back.distance(away)
     assert float(metres) < 1e-5
     assert float(radians) < 1e-6
+
+
+def test_a_localizer_goes_when_nobody_holds_it(localizer, frame):
+    """Its maps and tables are large: they do not wait for a garbage collection."""
+    image, frame = frame
+    gc.collect()
+    gc.disable()
+    try:
+        other = Localizer(localizer.map, localizer.network)
+        assert other.localize(image, frame.camera, Prior(frame.truth)).ok
+        held = [weakref.ref(other), weakref.ref(other.store), weakref.ref(other._refinement)]
+        del other
+        assert [reference() for reference in held] == [None, None, None]
+    finally:
+        gc.enable()
 
 
 def test_options_reach_the_search(localizer, frame):

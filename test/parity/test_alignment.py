@@ -18,7 +18,9 @@ from pixloc_ros.alignment import (
     damped_step,
     learned_damping,
     linearize,
+    optimize_level,
 )
+from pixloc_ros.alignment.kernels.packing import can_pack
 from pixloc_ros.features import PyramidLevel, extract_pyramid
 from pixloc_ros.features.image import to_tensor
 from pixloc_ros.geometry import CAUCHY, Camera, FeatureTable, Pose, average_pose
@@ -124,6 +126,28 @@ def check_level(o, case, scale, level, maps, pose):
     assert len(seen) == len(recorded)
     assert not result.failed.any()
     return result.pose
+
+
+@pytest.mark.parametrize(("name", "level"), [("A", 2), ("A", 1), ("A", 0), ("B", 1), ("D", 1)])
+def test_fused_kernels_pass_every_recorded_pose(case, networks, name, level):
+    """Without an observer the fused kernels run: the same poses after every iteration."""
+    pytest.importorskip("numba", reason="the fused kernels of processors need numba")
+    o = case(name)
+    key = f"s1_L{level}"
+    if f"s1_q_feat{level}" in o and int(o[f"s1_q_stride{level}"]) == 1:
+        maps = dense_maps(o, 1, level)
+    else:
+        computed = image_pyramid(networks["vgg19"], o["query_image_rgb"], 1, (level,))[level]
+        maps = computed.features, computed.confidence
+    problem = problem_of(o, name, 1, level, maps)
+    recorded, damping = pose12(o[f"{key}_T"]), tensor(o["lambda_per_level"][level])
+    start = pose12(o[f"{key}_T_start"])[None]
+    for count in (1, 2, len(recorded)):
+        options = LMOptions(iterations=count, tolerance=0.0, reject_steps=False)
+        with torch.no_grad():
+            assert can_pack(problem, start, damping)
+            found = optimize_level(problem, start, damping, options)
+        assert torch.allclose(flat(found.pose)[0], flat(recorded)[count - 1], atol=2e-5)
 
 
 def starts(o, scale):
