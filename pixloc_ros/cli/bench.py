@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from pixloc_ros.cli.options import Parser, network_of, require_outputs
 from pixloc_ros.datasets import write_text
 from pixloc_ros.datasets.rendered_room import render_room
 from pixloc_ros.errors import InputError
-from pixloc_ros.evaluation.bench import measure
-from pixloc_ros.features import FeatureNetwork, read_image
+from pixloc_ros.evaluation.bench import against, curves, measure
+from pixloc_ros.evaluation.peer import require_checkout
+from pixloc_ros.evaluation.roofline import shares
+from pixloc_ros.features import FeatureNetwork, open_network, read_image
+from pixloc_ros.features.pixloc import PixLocNetwork, PixLocVGG19
 from pixloc_ros.localization import Localizer, LocalizerOptions
 from pixloc_ros.mapping import PixMap, build_map, read_colmap
-from pixloc_ros.options import override
+from pixloc_ros.options import override, select_device
 
 
-def _rendered(folder: Path, network: FeatureNetwork) -> tuple[Path, Path]:
-    """A small map and a query image of the rendered room."""
+def _rendered(folder: Path, network: FeatureNetwork) -> tuple[Path, Path, Path]:
+    """A small map, its images, and a query image of the rendered room."""
     render_room(folder, seconds=0.1, references=16, mapped=8.0)
     map_file = folder / "room.pixmap.h5"
     build_map(read_colmap(folder / "sparse"), folder / "images", map_file, network)
-    return map_file, folder / "images/query/0000.jpg"
+    return map_file, folder / "images", folder / "images/query/0000.jpg"
+
+
+def _peer_network(given: argparse.Namespace) -> PixLocNetwork:
+    """The weights that the original runs with too; untrained ones cost the same time."""
+    if given.against_weights is None:
+        torch.manual_seed(0)
+        return PixLocVGG19().eval().to(select_device(given.device))
+    network = open_network(given.against_weights).to(select_device(given.device))
+    if not isinstance(network, PixLocNetwork):
+        raise InputError(
+            f"{given.against_weights}: weights of {network.architecture}, the original cannot "
+            "run them"
+        )
+    return network
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -35,38 +56,97 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--json", metavar="FILE", help="write the numbers")
     parser.add_argument("--repeats", type=int, default=15, metavar="N", help="(default 15)")
+    parser.add_argument(
+        "--roofline", action="store_true", help="beside what this machine could do"
+    )
+    parser.add_argument(
+        "--curves",
+        action="store_true",
+        help="time against points, hypotheses, references and image size",
+    )
+    parser.add_argument(
+        "--against", metavar="DIR", help="beside the original, in a checkout of cvg/pixloc"
+    )
+    parser.add_argument(
+        "--against-weights", metavar="FILE", help="of a PixLoc network (default: untrained)"
+    )
+    parser.add_argument(
+        "--images", metavar="DIR", help="the map's reference images, which the original reads"
+    )
     parser.add_network()
     parser.add_overrides()
     given = parser.parse_intermixed_args(arguments)
     options = override(LocalizerOptions(), given.overrides)
     if bool(given.map) != bool(given.image):
         raise InputError("--map and --image go together")
+    if given.against and given.map and not given.images:
+        raise InputError("--against needs --images, the folder of the map's reference images")
+    if given.images and not Path(given.images).is_dir():
+        raise InputError(f"{given.images}: no such folder")
     require_outputs([given.json], [given.map, given.image, given.weights])
     if given.repeats < 1:
         raise InputError(f"--repeats {given.repeats}: at least one")
     network = network_of(given)
+    peer = None
+    if given.against:
+        peer = _peer_network(given)
+        require_checkout(Path(given.against))
     with tempfile.TemporaryDirectory() as folder:
-        map_file, image_file = (
-            (given.map, given.image) if given.map else _rendered(Path(folder), network)
-        )
+        if given.map:
+            map_file, images, image_file = given.map, Path(given.images or "."), given.image
+        else:
+            map_file, images, image_file = _rendered(Path(folder), network)
         with PixMap(map_file) as pixmap:
             image = read_image(image_file)
-            size = [float(image.shape[1]), float(image.shape[0])]
-            camera = next((c for c in pixmap.cameras if c.size.tolist() == size), None)
-            if camera is None:
+            size = (image.shape[1], image.shape[0])
+            entry = next((c for c in pixmap.model.cameras if (c.width, c.height) == size), None)
+            if entry is None:
                 raise InputError(
-                    f"{image_file}: {size[0]:g} x {size[1]:g} pixels, no camera of the map is so"
+                    f"{image_file}: {size[0]} x {size[1]} pixels, no camera of the map is so"
                 )
-            facts, timings = measure(
-                Localizer(pixmap, network, options), image, camera, given.repeats
-            )
-    for key, value in facts.items():
-        print(f"{key:>14}  {value}")
-    for name, stages in timings.items():
-        print(f"\n{name:>14}  {'median ms':>10}  {'p95 ms':>10}")
-        for timing in stages:
-            print(f"{timing.stage:>14}  {timing.median:10.1f}  {timing.p95:10.1f}")
+            localizer, camera = Localizer(pixmap, network, options), entry.camera()
+            facts, timings = measure(localizer, image, camera, given.repeats)
+            content: dict[str, Any] = dict(facts)
+            for key, value in facts.items():
+                print(f"{key:>16}  {value}")
+            for name, stages in timings.items():
+                content[name] = [asdict(t) for t in stages]
+                print(f"\n{name:>16}  {'median ms':>10}  {'p95 ms':>10}")
+                for timing in stages:
+                    print(f"{timing.stage:>16}  {timing.median:10.2f}  {timing.p95:10.2f}")
+            if given.roofline:
+                limits, works = shares(localizer, image, camera, given.repeats)
+                content["ceilings"] = asdict(limits)
+                content["roofline"] = [asdict(w) | {"reached": w.reached} for w in works]
+                print(
+                    f"\nthis machine: {limits.bandwidth / 1e9:.1f} GB/s copied in memory, "
+                    f"{limits.operations / 1e12:.3g} TFLOP/s in the network's precision, "
+                    f"{limits.vector / 1e12:.3g} in single"
+                )
+                print(f"{'':>28}  {'MB':>8}  {'GFLOP':>8}  {'floor ms':>9}  {'ms':>8}  reached")
+                for work in works:
+                    print(
+                        f"{work.work:>28}  {work.bytes / 1e6:8.1f}  {work.operations / 1e9:8.2f}"
+                        f"  {work.floor_ms:9.3f}  {work.ms:8.3f}  {100 * work.reached:6.1f}%"
+                    )
+            if given.curves:
+                content["curves"] = curves(localizer, image, camera, given.repeats)
+                for name, points in content["curves"].items():
+                    print(f"\n{name:>16}  {'median ms':>10}")
+                    for value, ms in points:
+                        print(f"{value:>16}  {ms:10.2f}")
+            if peer is not None:
+                pairs = against(
+                    Path(given.against), localizer, images, image, entry, peer, given.repeats
+                )
+                content["against"] = [asdict(p) | {"ratio": p.ratio} for p in pairs]
+                print(f"\n{'original ms':>12}  {'ours ms':>10}  {'ratio':>7}  {'apart':>17}")
+                for pair in pairs:
+                    apart = f"{pair.apart_m:.3f} m {pair.apart_deg:.2f} deg"
+                    print(
+                        f"{pair.original_ms:12.1f}  {pair.ours_ms:10.2f}  {pair.ratio:7.1f}  "
+                        f"{apart if pair.apart_m == pair.apart_m else '-':>17}  {pair.what}"
+                    )
     if given.json:
-        content = facts | {n: [asdict(t) for t in stages] for n, stages in timings.items()}
         write_text(given.json, json.dumps(content, indent=1) + "\n")
     return 0

@@ -74,7 +74,7 @@ class Extractor:
         dtype = fast_dtype(self.device)
         folded = fold_batch_norms(network).requires_grad_(False).to(dtype)
         self._network = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._dtype = dtype
+        self.dtype = dtype
         self._weights: dict[tuple[int, int], Tensor] = {}
         self._replay = Replay(self.device)
 
@@ -136,9 +136,9 @@ class Extractor:
         """Features and confidence of each level, and the descriptor; images: one a size."""
         outputs = {}
         for size, image in zip(self._sizes, images, strict=True):
-            given = image.to(dtype=self._dtype, memory_format=torch.channels_last)
+            given = image.to(dtype=self.dtype, memory_format=torch.channels_last)
             outputs[size] = self._network(given)
-        single = torch.float32 if self.device.type == "cpu" else self._dtype
+        single = torch.float32 if self.device.type == "cpu" else self.dtype
         maps = []
         for level in self._levels:
             output, number = outputs[level.image_size], level.network_level

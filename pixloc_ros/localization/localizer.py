@@ -110,7 +110,7 @@ class Localizer:
         # references that are not used, to see how others find what they show
         self.without: frozenset[int] = frozenset()
         self._number = {name: i for i, name in enumerate(pixmap.model.names)}
-        self._extract = Extractor(network, pixmap.header.levels)
+        self.extract = Extractor(network, pixmap.header.levels)
         options = self.options
         self.store = FeatureStore(
             pixmap, network.device, cache_mb, MOST_VIEWS * options.references
@@ -126,10 +126,13 @@ class Localizer:
         self._judge = Judge(pixmap, options.gate, network.sigma_factors)
 
     def warm_up(self) -> None:
-        """Localize a blank image, so that the first real one does not pay for first times."""
-        camera = self.map.cameras[0]
+        """Localize a blank image, so that the first real one does not pay for first times:
+        kernels are compiled, memory is taken.
+        """
+        camera = self.map.cameras[int(self.map.model.camera_index[0])]
         width, height = (int(v) for v in camera.size.tolist())
-        self.localize(np.zeros((height, width, 3), np.uint8), camera)
+        blank = np.zeros((height, width, 3), np.uint8)
+        self.localize(blank, camera, Prior(self.map.poses[0]))
 
     def localize(
         self,
@@ -209,7 +212,7 @@ class Localizer:
     def _query(self, view: View) -> Query:
         camera = view.camera.to("cpu", torch.float64)
         pose = view.cam_from_rig.to("cpu", torch.float64)
-        return Query(self._extract(view.image), camera, pose)
+        return Query(self.extract(view.image), camera, pose)
 
     def _seen(self, query: Query, rig_from_map: Pose) -> list[int]:
         """References that cover what a view sees from a pose of the rig."""

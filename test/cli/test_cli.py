@@ -18,7 +18,7 @@ from pixloc_ros.cli.main import COMMANDS, main
 from pixloc_ros.datasets import read_poses, write_text
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation import PoseErrors
-from pixloc_ros.features.checkpoint import save_network
+from pixloc_ros.features.checkpoint import DEFAULT_WEIGHTS, save_network
 from pixloc_ros.features.compact import CompactNetwork
 from pixloc_ros.localization import LocalizerOptions
 from pixloc_ros.mapping import PixMap
@@ -305,6 +305,35 @@ def test_bench_prints_every_stage(room, tmp_path, capsys):
     stages = {t["stage"]: t["median"] for t in content["without prior"]}
     assert 0 < stages["network"] < stages["total"]
     assert "match" not in {t["stage"] for t in content["with prior"]}
+    assert content["host_peak_mib"] > 50
+
+
+def test_bench_tells_what_the_machine_could_do(room, tmp_path, capsys):
+    numbers = tmp_path / "b.json"
+    image = room.sequence.images / "query/0000.jpg"
+    bench = ["bench", "--map", room.map_file, "--image", image, "--json", numbers, "--repeats", 1]
+    assert main([str(a) for a in [*bench, "--roofline", "--curves"]]) == 0
+    content = json.loads(numbers.read_text())
+    assert {w["work"] for w in content["roofline"]} == {"network", "an iteration at every level"}
+    assert all(w["floor_ms"] > 0 and w["operations"] > 1e6 for w in content["roofline"])
+    grown = content["curves"]
+    assert set(grown) == {"points", "hypotheses", "references", "image width"}
+    assert all(ms > 0 for points in grown.values() for _, ms in points)
+    assert "GB/s" in capsys.readouterr().out
+
+
+def test_bench_beside_the_original_needs_its_parts(room, tmp_path, capsys):
+    image = room.sequence.images / "query/0000.jpg"
+    bench = ["bench", "--map", room.map_file, "--image", image, "--against", tmp_path]
+    fails(capsys, bench, "--against needs --images")
+    fails(capsys, [*bench, "--images", tmp_path / "no"], "no such folder")
+    weights = ["--against-weights", DEFAULT_WEIGHTS]
+    fails(
+        capsys,
+        [*bench, "--images", room.root / "images", *weights],
+        "the original cannot run them",
+    )
+    fails(capsys, [*bench, "--images", room.root / "images"], "not a checkout of the original")
 
 
 def test_bench_refuses_a_foreign_image(room, tmp_path, capsys):

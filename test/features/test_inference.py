@@ -1,0 +1,115 @@
+"""Made fast, a network says the same; what a GPU does to the image equals OpenCV."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from pixloc_ros.features import Extractor, PyramidLevel, extract_pyramid, read_image
+from pixloc_ros.features.compact import CompactNetwork
+from pixloc_ros.features.image import to_tensor
+from pixloc_ros.features.inference import fast_dtype, fold_batch_norms, shrinking
+from pixloc_ros.features.pixloc import PixLocVGG16
+
+LEVELS = [PyramidLevel(160, 2), PyramidLevel(320, 2), PyramidLevel(320, 0)]
+
+
+@pytest.fixture(params=[CompactNetwork, PixLocVGG16], ids=lambda c: c.architecture)
+def lively(request):
+    """A network whose batch norms do something."""
+    network = request.param().eval()
+    generator = torch.Generator().manual_seed(1)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean += 0.1 * torch.randn(module.num_features, generator=generator)
+            module.running_var *= 0.5 + torch.rand(module.num_features, generator=generator)
+            module.weight.data *= 0.5 + torch.rand(module.num_features, generator=generator)
+    return network
+
+
+@pytest.fixture
+def image(room):
+    return read_image(room.sequence.images / room.sequence.frames[1].name)
+
+
+def test_folding_changes_no_answer(lively):
+    images = torch.rand(1, 3, 64, 96)
+    before = lively.weights_hash()
+    with torch.no_grad():
+        wanted, found = lively(images), fold_batch_norms(lively)(images)
+    for a, b in zip(wanted.features, found.features, strict=True):
+        assert torch.allclose(a, b, atol=1e-4 * float(a.abs().max()))
+    assert lively.weights_hash() == before
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in fold_batch_norms(lively).modules())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_same_pyramid_as_the_plain_network(network, image, dtype, monkeypatch):
+    monkeypatch.setattr("pixloc_ros.features.inference.fast_dtype", lambda _: dtype)
+    wanted = extract_pyramid(network, image, LEVELS)
+    found = Extractor(network, LEVELS)(image)
+    most = 1e-3 if dtype == torch.float32 else 0.05
+    for a, b in zip(wanted.levels, found.levels, strict=True):
+        assert (a.scale, a.offset) == (b.scale, b.offset)
+        assert b.features.dtype == torch.float32
+        assert float((a.features - b.features).norm() / a.features.norm()) < most
+        assert float((a.confidence - b.confidence).abs().max()) < most
+        # sampling reads all channels of a cell: they lie together
+        assert b.features.movedim(0, -1).is_contiguous()
+        assert torch.allclose(b.features.norm(dim=0), torch.ones(()), atol=1e-4)
+    assert float((wanted.descriptor - found.descriptor).norm()) < most
+
+
+def test_gray_images_and_other_sizes(network, image):
+    extract = Extractor(network, LEVELS)
+    gray = image[:, :, 0]
+    same = np.repeat(gray[:, :, None], 3, 2)
+    for part in (slice(None), slice(0, 97)):
+        a, b = extract(gray[part]), extract(same[part])
+        assert torch.equal(a.levels[-1].features, b.levels[-1].features)
+
+
+@pytest.mark.parametrize("area", [True, False])
+@pytest.mark.parametrize("size", [(320, 240), (301, 211), (160, 97)])
+def test_shrinking_as_opencv_does(image, area, size):
+    height, width = image.shape[:2]
+    planes = torch.from_numpy(image).permute(2, 0, 1).float()
+    found = shrinking(height, size[1], area) @ planes @ shrinking(width, size[0], area).T
+    mode = cv2.INTER_AREA if area else cv2.INTER_LINEAR
+    wanted = cv2.resize(image.astype(np.float32), size, interpolation=mode)
+    assert np.abs(found.permute(1, 2, 0).numpy() - wanted).max() < 0.01
+
+
+def test_the_way_of_a_gpu_is_the_way_of_a_processor(network, image, monkeypatch):
+    """All but the graph: from bytes to maps with the operations that a GPU is given."""
+    monkeypatch.setattr("pixloc_ros.features.inference.fast_dtype", lambda _: torch.float32)
+    extract = Extractor(network, LEVELS)
+    extract._prepare(image.shape[1], image.shape[0])
+    with torch.no_grad():
+        there = extract._extract(torch.from_numpy(image))
+        here = extract._extract_cpu(image)
+    for a, b in zip(there, here, strict=True):
+        assert a.shape == b.shape
+        assert float((a - b).norm() / b.norm()) < 2e-2
+    # half a grey value is all that rounding may differ by
+    smaller = to_tensor(image, 160, area=True)
+    planes = torch.from_numpy(image).permute(2, 0, 1).float()
+    sides = (
+        extract._weights[image.shape[0], smaller.shape[1]],
+        extract._weights[image.shape[1], smaller.shape[2]],
+    )
+    ours = (sides[0] @ planes @ sides[1].T).round() / 255
+    assert float((ours - smaller).abs().max()) < 1.01 / 255
+
+
+def test_precision_follows_the_device(monkeypatch):
+    assert fast_dtype(torch.device("cuda")) == torch.float16
+    for has, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(
+            torch.cpu, "_is_amx_tile_supported", lambda has=has: has, raising=False
+        )
+        assert fast_dtype(torch.device("cpu")) == dtype
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    assert fast_dtype(torch.device("cpu")) == torch.float32
