@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -68,8 +69,24 @@ def _import(name: str) -> ModuleType:
         signal.signal(signal.SIGTERM, _terminate)
 
 
+def _keep_freed_memory() -> None:
+    """Have glibc keep what is freed for the next image, up to a gigabyte.
+
+    Else it gives every large block back to the kernel, and a network spends up to a third of its
+    time in the page faults that get them again. Other C libraries are left alone.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    trim_threshold, mmap_threshold = -1, -3
+    mallopt(mmap_threshold, 32 * 2**20)
+    mallopt(trim_threshold, 2**30)
+
+
 def guard(name: str, arguments: Sequence[str]) -> int:
     """Run a command; its exit code, with a one-line message for what the user can mend."""
+    _keep_freed_memory()
     try:
         return _import(name).run(arguments)
     except InputError as error:

@@ -54,8 +54,10 @@ class _Block(nn.Module):
         if expansion > 1:
             self._expand_conv = nn.Conv2d(before, wide, 1, bias=False)
             self._bn0 = _batch_norm(wide)
+        # with stride 1 the padding is even, and the convolution's own
+        even = kernel // 2 if stride == 1 else 0
         self._depthwise_conv = nn.Conv2d(
-            wide, wide, kernel, stride=stride, groups=wide, bias=False
+            wide, wide, kernel, stride=stride, padding=even, groups=wide, bias=False
         )
         self._bn1 = _batch_norm(wide)
         self._project_conv = nn.Conv2d(wide, out, 1, bias=False)
@@ -64,9 +66,10 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = x
         if self._expand_conv is not None:
-            y = F.relu6(self._bn0(self._expand_conv(y)))
-        y = _same_pad(y, self.kernel, self.stride)
-        y = F.relu6(self._bn1(self._depthwise_conv(y)))
+            y = F.relu6(self._bn0(self._expand_conv(y)), inplace=True)
+        if self.stride > 1:
+            y = _same_pad(y, self.kernel, self.stride)
+        y = F.relu6(self._bn1(self._depthwise_conv(y)), inplace=True)
         y = self._bn2(self._project_conv(y))
         return x + y if self.residual else y
 
@@ -85,7 +88,7 @@ class _Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         x = (images * 255 - 127) / 128
-        x = F.relu6(self._bn0(self._conv_stem(_same_pad(x, 3, 2))))
+        x = F.relu6(self._bn0(self._conv_stem(_same_pad(x, 3, 2))), inplace=True)
         taps = []
         for number, block in enumerate(self._blocks):
             x = block(x)

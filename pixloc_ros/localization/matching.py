@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pixloc_ros.alignment import average_observations
 from pixloc_ros.features import ImagePyramid, LevelMaps
+from pixloc_ros.features.inference import fast_dtype
 from pixloc_ros.geometry import Camera, FeatureTable, Pose
 from pixloc_ros.mapping import FeatureStore, PixMap
 
@@ -72,8 +73,28 @@ def _best_columns(scores: Tensor) -> Tensor:
     """Column (N,) of the largest entry of each row of (N, M)."""
     if scores.is_cuda:
         return scores.argmax(1)
-    # numpy's is vectorized, torch's is not
-    return torch.from_numpy(scores.numpy().argmax(1))
+    # numpy's is vectorized, torch's is not; the bits of positive halves are ordered as they are
+    plain = scores.view(torch.int16) if scores.dtype == torch.bfloat16 else scores
+    return torch.from_numpy(plain.numpy().argmax(1))
+
+
+def mutual_best(known: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs of rows of (N, D) and (M, D), unit norm, that are each other's most similar.
+
+    Candidates are found in the precision that the device multiplies fastest, and told apart
+    in single precision. No row is in two pairs.
+    """
+    low = fast_dtype(known.device)
+    scores = known.to(low) @ cells.to(low).T
+    best = _best_columns(scores)
+    # by its value: the largest down a column is much faster to find than where it is
+    own = scores.gather(1, best[:, None])[:, 0]
+    chosen = (own >= scores.amax(0)[best]).nonzero().flatten()
+    best = best[chosen]
+    similarity = (known[chosen] * cells[best]).sum(-1)
+    top = similarity.new_full((len(cells),), -math.inf)
+    kept = similarity == top.scatter_reduce(0, best, similarity, "amax")[best]
+    return chosen[kept], best[kept]
 
 
 def match_points(
@@ -121,14 +142,8 @@ def match_points(
         _cells(height, step, device), _cells(width, step, device), indexing="ij"
     )
     rows, columns = rows.flatten(), columns.flatten()
-    scores = known @ _described(levels, rows, columns).T
-    best = _best_columns(scores)
-    # a cell's best point, told by its value: the largest down a column is much faster to find
-    # on a processor than where it is
-    own = scores.gather(1, best[:, None])[:, 0]
-    mutual = own == scores.amax(0)[best]
-    chosen = mutual.nonzero().flatten()
-    row, column = rows[best[chosen]], columns[best[chosen]]
+    chosen, best = mutual_best(known, _described(levels, rows, columns))
+    row, column = rows[best], columns[best]
 
     # the same again on every cell around
     around = torch.arange(-(step - 1), step, device=device)

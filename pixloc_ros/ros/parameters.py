@@ -42,7 +42,9 @@ class NodeParameters:
     )
     weights: str = _parameter("", "Network checkpoint; empty for the default network.")
     device: str = _parameter("auto", "Where the network runs.", ("auto", "cpu", "cuda"))
-    num_threads: int = _parameter(0, "CPU threads of the network; 0 lets torch decide.", (0, 256))
+    num_threads: int = _parameter(
+        0, "CPU threads of network and alignment; 0 lets torch decide.", (0, 256)
+    )
     cache_mb: float = _parameter(512.0, "Memory for cached map features.", (1.0, 1e6))
     autostart: bool = _parameter(
         True, "Configure and activate at once; false waits for a lifecycle manager."

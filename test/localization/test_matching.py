@@ -7,7 +7,13 @@ import torch
 
 from pixloc_ros.features import extract_pyramid, read_image
 from pixloc_ros.geometry import Camera, Pose
-from pixloc_ros.localization.matching import MIN_INLIERS, Matches, match_points, poses_of_matches
+from pixloc_ros.localization.matching import (
+    MIN_INLIERS,
+    Matches,
+    match_points,
+    mutual_best,
+    poses_of_matches,
+)
 
 
 @pytest.fixture
@@ -111,3 +117,26 @@ def test_too_few_or_contradicting_matches_give_no_pose():
     assert poses_of_matches(wrong, camera, 2) == ([], [])
     none = Matches(torch.zeros(0, 3).double(), torch.zeros(0, 2).double(), torch.zeros(0))
     assert poses_of_matches(none, camera, 2) == ([], [])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_mutual_best_in_any_precision(dtype, monkeypatch):
+    """As the definition says, up to what the lower precision cannot tell apart."""
+    monkeypatch.setattr("pixloc_ros.localization.matching.fast_dtype", lambda _: dtype)
+    generator = torch.Generator().manual_seed(1)
+    cells = torch.nn.functional.normalize(torch.randn(300, 64, generator=generator), dim=-1)
+    noise = 0.1 * torch.randn(200, 64, generator=generator)
+    known = torch.nn.functional.normalize(cells[:200] + noise, dim=-1)
+    known[7] = known[3]  # a tie: one of them at most is matched
+    rows, columns = mutual_best(known, cells)
+    scores = known @ cells.T
+    wanted = [
+        (i, int(j)) for i, j in enumerate(scores.argmax(1)) if int(scores[:, j].argmax()) == i
+    ]
+    found = list(zip(rows.tolist(), columns.tolist(), strict=True))
+    alike = len(set(found) & set(wanted)) / len(wanted)
+    assert alike > (0.999 if dtype == torch.float32 else 0.98)
+    assert len({i for i, _ in found}) == len(found)
+    unrelated = torch.nn.functional.normalize(torch.randn(50, 64, generator=generator), dim=-1)
+    few, _ = mutual_best(unrelated, cells)
+    assert len(few) < 50
