@@ -73,14 +73,15 @@ class Replay:
             torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=self._device).copy_(t)
             for t in inputs
         ]
-        # compilation and the choice of algorithms happen before the recording
         stream = torch.cuda.Stream(self._device)
         stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(stream):
-            for _ in range(2):
-                function(*own, *constants)
-        torch.cuda.current_stream(self._device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            outputs = function(*own, *constants)
+        with torch.backends.cudnn.flags(benchmark=True):
+            # compilation and the choice of algorithms happen before the recording
+            with torch.cuda.stream(stream):
+                for _ in range(2):
+                    function(*own, *constants)
+            torch.cuda.current_stream(self._device).wait_stream(stream)
+            with torch.cuda.graph(graph):
+                outputs = function(*own, *constants)
         return _Recording(graph, own, outputs)

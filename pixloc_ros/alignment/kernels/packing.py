@@ -104,21 +104,24 @@ def padded(count: int) -> int:
 
 def camera_row(
     camera: Camera, columns: int, rows: int, first: int, pad: float, cam_from_rig: Pose | None
-) -> list[float]:
-    """One row of `PackedLevel.cameras`; camera: batch shape ()."""
-    width, height = camera.size.tolist()
-    if pad + 0.5 < 0.5:
-        raise ValueError("a projection keeps at least zero cells from the border")
-    lens = camera.distortion.tolist()
-    row = [*camera.focal.tolist(), *camera.centre.tolist(), *lens, *[0.0] * (8 - len(lens))]
-    row += [min(float(camera.limit), 3e38), float(camera.fisheye)]
-    row += [float(columns), float(rows), float(first), pad + 0.5]
-    row += [min(width - 0.5, columns - pad - 0.5), min(height - 0.5, rows - pad - 0.5)]
-    mount = cam_from_rig
-    if mount is None:
-        row += [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]
+) -> Tensor:
+    """One row (CAMERA,) of `PackedLevel.cameras`; camera: batch shape ().
+
+    Nothing is read from the device, so that a GPU can record this.
+    """
+    row = camera.focal.new_zeros(CAMERA)
+    row[FOCAL : FOCAL + 2], row[CENTRE : CENTRE + 2] = camera.focal, camera.centre
+    row[LENS : LENS + camera.distortion.shape[-1]] = camera.distortion
+    row[LIMIT] = camera.limit
+    row[FISHEYE], row[COLUMNS], row[ROWS] = float(camera.fisheye), float(columns), float(rows)
+    row[FIRST], row[LOW] = float(first), pad + 0.5
+    row[HIGH] = (camera.size[0] - 0.5).clamp(max=columns - pad - 0.5)
+    row[HIGH + 1] = (camera.size[1] - 0.5).clamp(max=rows - pad - 0.5)
+    if cam_from_rig is None:
+        row[MOUNT : MOUNT + 9 : 4] = 1.0
     else:
-        row += [*mount.rotation.flatten().tolist(), *mount.translation.tolist()]
+        row[MOUNT : MOUNT + 9] = cam_from_rig.rotation.flatten()
+        row[MOUNT + 9 : MOUNT + 12] = cam_from_rig.translation
     return row
 
 
@@ -160,8 +163,10 @@ def pack(problem: AlignmentProblem | RigProblem) -> PackedLevel:
         first += len(table.rows)
     sizes = tuple(part.points.shape[1] for part in parts)
     device = parts[0].points.device
-    blocks = torch.tensor([padded(size) // BLOCK for size in sizes])
-    camera_of = torch.arange(len(parts), dtype=torch.int32).repeat_interleave(blocks)
+    camera_of = [
+        torch.full((padded(size) // BLOCK,), number, dtype=torch.int32, device=device)
+        for number, size in enumerate(sizes)
+    ]
     confidence = [
         torch.where(p.mask[0], p.confidence[0], torch.full_like(p.confidence[0], PADDING))
         for p in parts
@@ -169,8 +174,8 @@ def pack(problem: AlignmentProblem | RigProblem) -> PackedLevel:
     return PackedLevel(
         rows=_joined([p.query.features.rows for p in parts]),
         seen=_joined([p.query.confidence.rows[:, 0] for p in parts]),
-        cameras=torch.tensor(cameras, dtype=torch.float32).to(device),
-        camera_of=camera_of.to(device),
+        cameras=torch.stack(cameras).float(),
+        camera_of=torch.cat(camera_of),
         points=_joined([_fill(p.points[0], 0.0) for p in parts]),
         features=_joined([_fill(p.features[0], 0.0) for p in parts]),
         confidence=_joined([_fill(c, PADDING) for c in confidence]),
