@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pixloc_ros.cuda_graphs import Replay
 from pixloc_ros.features.image import check_image, resized_shape, to_tensor
 from pixloc_ros.features.network import FeatureNetwork
 from pixloc_ros.features.pyramid import ImagePyramid, LevelMaps, PyramidLevel
-from pixloc_ros.replay import Replay
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:

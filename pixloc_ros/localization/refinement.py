@@ -20,13 +20,13 @@ from pixloc_ros.alignment import (
     learned_damping,
 )
 from pixloc_ros.alignment.kernels.packing import BLOCK
+from pixloc_ros.cuda_graphs import Replay
 from pixloc_ros.features import FeatureNetwork, ImagePyramid
 from pixloc_ros.geometry import Camera, Pose, RobustKernel
 from pixloc_ros.localization.matching import Matches
 from pixloc_ros.localization.observations import LocalFrame, Observations, gather
 from pixloc_ros.mapping import FeatureStore, PixMap
 from pixloc_ros.mapping.feature_store import take
-from pixloc_ros.replay import Replay
 
 KEPT = 2
 """Hypotheses that go on from a coarse level to the next, beside the prior itself."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pixloc_ros.replay import Replay
+from pixloc_ros.cuda_graphs import Replay
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="graphs need a CUDA device")
 
