@@ -12,6 +12,7 @@ COMMANDS = [
     "validate_map",
     "localize",
     "evaluate",
+    "benchmark",
     "calibrate",
     "basin",
     "train",

@@ -20,6 +20,7 @@ COMMANDS = {
     "validate_map": "check a map file whole and say what is in it",
     "localize": "a list of queries against a map -> poses and a report",
     "evaluate": "poses against ground truth",
+    "benchmark": "a public data set, from its files to its table",
     "calibrate": "make the claimed covariances true, on maps of one's own",
     "basin": "how far off a prior may be",
     "demo": "the whole robot story on data that it renders itself, or on a pack of images",
@@ -127,6 +128,7 @@ build_map = _script("build_map")
 validate_map = _script("validate_map")
 localize = _script("localize")
 evaluate = _script("evaluate")
+benchmark = _script("benchmark")
 calibrate = _script("calibrate")
 basin = _script("basin")
 demo = _script("demo")

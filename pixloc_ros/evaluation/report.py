@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from pixloc_ros.evaluation.metrics import THRESHOLDS, PoseErrors
@@ -40,7 +41,12 @@ HEADINGS = [
 
 def as_table(errors: PoseErrors) -> str:
     """A table for the terminal; recalls are percentages."""
-    lines = [HEADINGS, *(_cells(*row) for row in _rows(errors))]
+    return table(dict(_rows(errors)))
+
+
+def table(rows: Mapping[str, PoseErrors]) -> str:
+    """One line a name."""
+    lines = [HEADINGS, *(_cells(*row) for row in rows.items())]
     widths = [max(len(line[i]) for line in lines) for i in range(len(HEADINGS))]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
@@ -77,7 +83,7 @@ def as_json(errors: PoseErrors) -> dict[str, Any]:
 def as_html(errors: PoseErrors, title: str) -> str:
     """One self-contained page: the table, then every query, worst first."""
 
-    def table(rows: list[list[str]], tag: str = "td") -> str:
+    def grid(rows: list[list[str]], tag: str = "td") -> str:
         return "".join(
             "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in row) + "</tr>\n"
             for row in rows
@@ -94,10 +100,10 @@ def as_html(errors: PoseErrors, title: str) -> str:
         "border-bottom:1px solid #ddd}td:first-child{text-align:left}</style></head><body>\n"
         f"<h1>{html.escape(title)}</h1>\n<p>Recalls are percentages; a query without a pose "
         "counts as infinitely wrong.</p>\n<table>"
-        + table([HEADINGS], "th")
-        + table([_cells(*row) for row in _rows(errors)])
+        + grid([HEADINGS], "th")
+        + grid([_cells(*row) for row in _rows(errors)])
         + "</table>\n<h2>Queries, worst first</h2>\n<table>"
-        + table([["query", "m", "deg"]], "th")
-        + table(queries)
+        + grid([["query", "m", "deg"]], "th")
+        + grid(queries)
         + "</table></body></html>\n"
     )

@@ -1,0 +1,410 @@
+"""A part of a benchmark, from its files to its results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycolmap
+import torch
+from tqdm import tqdm
+
+import pixloc_ros
+from pixloc_ros.datasets import read_pairs, read_poses, read_queries, write_poses, write_text
+from pixloc_ros.datasets.benchmarks import Layout, Part
+from pixloc_ros.datasets.text import data_lines
+from pixloc_ros.errors import InputError, require_range
+from pixloc_ros.evaluation.crew import Lost, spread
+from pixloc_ros.evaluation.metrics import PoseErrors
+from pixloc_ros.features import (
+    FeatureNetwork,
+    ImageError,
+    PyramidLevel,
+    default_levels,
+    open_network,
+    read_image,
+)
+from pixloc_ros.geometry import Camera, Pose, average_pose
+from pixloc_ros.localization import LocalizationResult, Localizer, LocalizerOptions, Prior, Status
+from pixloc_ros.mapping import MapError, PixMap, build_map, read_colmap
+from pixloc_ros.mapping.schema import SUFFIX
+from pixloc_ros.options import select_device
+from pixloc_ros.retrieval import rank_by_global_features
+from pixloc_ros.retrieval.global_features import read_global_features
+
+STARTS = ("matches", "retrieval", "approximation", "priors")
+
+
+@dataclass
+class Refinement:
+    """num_dbs: references of a query, 0 for the localizer's own number. multiscale: divisors of
+    the network's largest image, coarse to fine; empty for the network's own levels.
+    do_pose_approximation: start at the mean of the retrieved poses, weighted by similarity.
+    """
+
+    num_dbs: int = 0
+    multiscale: list[int] = field(default_factory=list)
+    do_pose_approximation: bool = False
+
+    def __post_init__(self) -> None:
+        require_range(self, 0, 1000, "num_dbs")
+        if any(not 1 <= scale <= 64 for scale in self.multiscale):
+            raise InputError(f"multiscale {self.multiscale}: divisors from 1 to 64")
+
+
+@dataclass
+class Optimizer:
+    """num_iters: most iterations at a level, 0 for the localizer's own number."""
+
+    num_iters: int = 0
+
+    def __post_init__(self) -> None:
+        require_range(self, 0, 10_000, "num_iters")
+
+
+@dataclass
+class BenchmarkOptions:
+    """experiment: weights, a file or the name of an experiment of the original project under
+    `outputs/training`; empty for the default network. start: see `STARTS`. The others under the
+    names of the original project, and `localizer` for everything of ours.
+    """
+
+    experiment: str = ""
+    start: str = "matches"
+    refinement: Refinement = field(default_factory=Refinement)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    localizer: LocalizerOptions = field(default_factory=LocalizerOptions)
+
+    def __post_init__(self) -> None:
+        if self.start not in STARTS:
+            raise InputError(f"start {self.start!r}: one of {', '.join(STARTS)}")
+        if self.refinement.do_pose_approximation:
+            self.start = "approximation"
+
+    def localizer_options(self) -> LocalizerOptions:
+        changed = asdict(self.localizer)
+        if self.refinement.num_dbs:
+            changed["references"] = self.refinement.num_dbs
+        if self.optimizer.num_iters:
+            changed["lm"]["iterations"] = self.optimizer.num_iters
+        made = LocalizerOptions(
+            **{k: v for k, v in changed.items() if k not in ("lm", "gate")},
+            lm=type(self.localizer.lm)(**changed["lm"]),
+            gate=type(self.localizer.gate)(**changed["gate"]),
+        )
+        return made
+
+    def levels(self, network: FeatureNetwork) -> tuple[PyramidLevel, ...]:
+        """Of the map and the query."""
+        own = default_levels(network)
+        if not self.refinement.multiscale:
+            return own
+        largest = max(level.image_size for level in own)
+        numbers = list(dict.fromkeys(level.network_level for level in own))
+        return tuple(
+            PyramidLevel(largest // scale, number)
+            for scale in self.refinement.multiscale
+            for number in numbers
+        )
+
+
+def weights_of(experiment: str, training: Path) -> str | None:
+    """The file of an experiment; None for the default network. Raises InputError."""
+    if not experiment:
+        return None
+    if Path(experiment).is_file():
+        return experiment
+    file = training / experiment / "checkpoint_best.tar"
+    if not file.is_file():
+        raise InputError(
+            f"experiment {experiment}: neither a file nor {file}; "
+            "`download --select checkpoints` gets the published ones"
+        )
+    return str(file)
+
+
+def map_of(
+    part: Part, folder: Path, weights: str | None, options: BenchmarkOptions, device: str
+) -> Path:
+    """The map of a part, built where there is none for this model, network and levels."""
+    network = open_network(weights).to(select_device(device))
+    levels = options.levels(network)
+    identity = json.dumps(
+        [
+            str(part.sfm.resolve()),
+            network.architecture,
+            network.weights_hash(),
+            [asdict(level) for level in levels],
+        ]
+    )
+    name = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    file = folder / f"{name}{SUFFIX}"
+    if file.is_file():
+        try:
+            with PixMap(file) as pixmap:
+                pixmap.require(network)
+            return file
+        except MapError:
+            file.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    build_map(read_colmap(part.sfm), part.reference_images, file, network, levels)
+    return file
+
+
+@dataclass(frozen=True)
+class Task:
+    """A query: where its image is, and what it starts with."""
+
+    name: str
+    image: Path
+    camera: Camera
+    prior: Pose | None
+    references: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process needs to answer tasks."""
+
+    map_file: Path
+    weights: str | None
+    options: BenchmarkOptions
+    device: str
+
+    def __call__(self) -> _Answering:
+        network = open_network(self.weights).to(select_device(self.device))
+        localizer = Localizer(PixMap(self.map_file), network, self.options.localizer_options())
+        return _Answering(localizer)
+
+
+class _Answering:
+    def __init__(self, localizer: Localizer) -> None:
+        self._localizer = localizer
+
+    def __call__(self, task: Task) -> dict[str, Any]:
+        try:
+            image = read_image(task.image)
+        except ImageError as error:
+            return _entry(LocalizationResult(Status.BAD_INPUT, str(error)), None)
+        prior = None if task.prior is None else Prior(task.prior)
+        result = self._localizer.localize(image, task.camera, prior, task.references)
+        return _entry(result, task.prior)
+
+
+def _entry(result: LocalizationResult, start: Pose | None) -> dict[str, Any]:
+    """What is kept of an answer; `pose` is the best guess, believed or not."""
+    guess = result.cam_from_map if result.cam_from_map is not None else start
+    return {
+        "status": result.status.value,
+        "reason": result.reason,
+        "pose": None
+        if guess is None
+        else [*guess.quaternion().tolist(), *guess.translation.tolist()],
+        "references": list(result.references),
+        "timings_ms": {k: round(v, 2) for k, v in result.timings_ms.items()},
+    }
+
+
+def tasks_of(
+    part: Part,
+    layout: Layout,
+    options: BenchmarkOptions,
+    map_file: Path,
+    skip: int,
+    priors: Path | None,
+) -> list[Task]:
+    """Every query of a part, or every `skip`-th. Raises InputError for unusable lists."""
+    queries: dict[str, Camera] = {}
+    for file in part.query_lists():
+        queries |= read_queries(file)
+    queries = dict(list(queries.items())[:: max(skip, 1)])
+    count = options.localizer_options().references
+    with PixMap(map_file) as pixmap:
+        names, poses = pixmap.model.names, pixmap.poses
+    number = {name: i for i, name in enumerate(names)}
+    pairs: Mapping[str, Sequence[str]] | None = None
+    if part.pairs.is_file():
+        pairs = read_pairs(part.pairs)
+    elif part.descriptors is not None and part.descriptors.is_file():
+        pairs = rank_by_global_features(part.descriptors, names, list(queries), count)
+    elif options.start in ("retrieval", "approximation"):
+        raise InputError(f"{part.pairs}: no such pairs, which start={options.start} needs")
+    given = read_poses(priors) if priors is not None else {}
+    tasks = []
+    for name, camera in queries.items():
+        listed = None if pairs is None else tuple(pairs.get(name, ()))
+        known = [number[r] for r in listed or () if r in number][:count]
+        prior = given.get(name)
+        if prior is None and known and options.start == "retrieval":
+            prior = poses[known[0]]
+        elif prior is None and known and options.start == "approximation":
+            prior = _approximation(part, name, [names[i] for i in known], poses[known])
+        tasks.append(Task(name, part.query_images / name, camera, prior, listed))
+    return tasks
+
+
+def _approximation(part: Part, query: str, references: Sequence[str], poses: Pose) -> Pose:
+    """Mean pose weighted by (d_i . d_q)^8: Pion et al., "Benchmarking Image Retrieval for Visual
+    Localization" (3DV 2020), section 3; equal weights without descriptors.
+    """
+    weights = torch.ones(len(references), dtype=torch.float64)
+    if part.descriptors is not None and part.descriptors.is_file():
+        vectors = read_global_features(part.descriptors, [query, *references]).double()
+        weights = (vectors[1:] @ vectors[0]).clamp(min=1e-6) ** 8
+    return average_pose(poses, weights)
+
+
+def manifest(options: BenchmarkOptions, map_file: Path, weights: str | None) -> dict[str, Any]:
+    """What it takes to run this again."""
+    network = open_network(weights)
+    return {
+        "pixloc_ros": pixloc_ros.__version__,
+        "revision": _revision(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "options": asdict(options),
+        "architecture": network.architecture,
+        "weights_hash": network.weights_hash(),
+        "map": map_file.name,
+    }
+
+
+def _revision() -> str | None:
+    folder = Path(pixloc_ros.__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True
+        )
+    except OSError:
+        return None
+    return found.stdout.strip() or None
+
+
+def run_part(
+    part: Part,
+    layout: Layout,
+    job: Job,
+    tasks: Sequence[Task],
+    facts: Mapping[str, Any],
+    workers: int,
+) -> dict[str, dict[str, Any]]:
+    """Localize what an interrupted run left over; results, report and manifest beside them.
+
+    Returns what is known of each query. Raises InputError.
+    """
+    part.results.parent.mkdir(parents=True, exist_ok=True)
+    partial = part.results.with_name(part.results.name + ".partial.jsonl")
+    header = json.dumps(facts, sort_keys=True, default=str)
+    done = _read_partial(partial, header)
+    left = [task for task in tasks if task.name not in done]
+    begun = time.time()
+    with partial.open("a", encoding="utf-8") as log:
+        if log.tell() == 0:
+            log.write(header + "\n")
+        for number, answer in tqdm(
+            spread(job, left, workers),
+            total=len(left),
+            unit="query",
+            desc=part.name or layout.name,
+        ):
+            name = left[number].name
+            if isinstance(answer, Lost):
+                answer = _entry(LocalizationResult(Status.FAILED, str(answer)), left[number].prior)
+            done[name] = answer
+            log.write(json.dumps([name, answer]) + "\n")
+            log.flush()
+    entries = {task.name: done[task.name] for task in tasks}
+    write_poses(part.results, poses_of(entries, layout.name_parts))
+    report = {"manifest": {**facts, "seconds": round(time.time() - begun, 1)}, "queries": entries}
+    write_text(part.results.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
+    partial.unlink()
+    return entries
+
+
+def _read_partial(path: Path, header: str) -> dict[str, dict[str, Any]]:
+    """Answers that an interrupted run of the same kind left; a half-written last line is none."""
+    if not path.is_file():
+        return {}
+    first, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+    if first != header:
+        path.unlink()
+        return {}
+    done = {}
+    good = [first]
+    for line in lines:
+        try:
+            name, answer = json.loads(line)
+        except ValueError:
+            break
+        done[name] = answer
+        good.append(line)
+    path.write_text("".join(line + "\n" for line in good), encoding="utf-8")
+    return done
+
+
+def poses_of(entries: Mapping[str, Mapping[str, Any]], name_parts: int) -> dict[str, Pose]:
+    """Results by the names that the evaluation server knows."""
+    named = {}
+    for name, entry in entries.items():
+        if entry["pose"] is not None:
+            short = "/".join(name.split("/")[-name_parts:]) if name_parts else name
+            named[short] = Pose.from_quaternion(entry["pose"][:4], entry["pose"][4:])
+    return named
+
+
+def join(results: Sequence[Path], output: Path) -> None:
+    """One file to submit."""
+    text = "".join(path.read_text(encoding="utf-8") for path in results)
+    write_text(output, text)
+
+
+def truth_of(part: Part) -> dict[str, Pose] | None:
+    """True poses of the queries that count, None where they are on a server only."""
+    if part.truth is None or not part.truth.exists():
+        return None
+    if part.truth.is_file():
+        return read_poses(part.truth)
+    try:
+        model = pycolmap.Reconstruction(part.truth)
+    except (ValueError, RuntimeError, OSError) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else "unreadable"
+        raise InputError(f"{part.truth}: no usable COLMAP model ({reason})") from None
+    poses = {}
+    for image in model.images.values():
+        placed = image.cam_from_world()
+        x, y, z, w = placed.rotation.quat
+        poses[image.name] = Pose.from_quaternion([w, x, y, z], placed.translation)
+    if part.listed is None or not part.listed.is_file():
+        return poses
+    names = [fields[0] for _, fields in data_lines(part.listed)]
+    missing = next((name for name in names if name not in poses), None)
+    if missing is not None:
+        raise InputError(f"{part.listed}: {missing} is not in {part.truth}")
+    return {name: poses[name] for name in names}
+
+
+def errors_of(
+    part: Part, layout: Layout, results: Mapping[str, Pose], only_localized: bool
+) -> PoseErrors | None:
+    """Of results under the server's names; only_localized: leave the others out."""
+    truth = truth_of(part)
+    if truth is None:
+        return None
+
+    def short(name: str) -> str:
+        return "/".join(name.split("/")[-layout.name_parts :]) if layout.name_parts else name
+
+    named = {name: pose for name, pose in truth.items()}
+    known = {name: results[short(name)] for name in named if short(name) in results}
+    if only_localized:
+        named = {name: pose for name, pose in named.items() if name in known}
+    return PoseErrors.of(named, known) if named else None

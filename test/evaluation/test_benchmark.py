@@ -1,0 +1,254 @@
+"""From the files of a benchmark to its table, on miniature copies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import miniature
+import pytest
+import torch
+
+from pixloc_ros.cli.main import main
+from pixloc_ros.datasets import read_poses
+from pixloc_ros.datasets.benchmarks import LAYOUTS, Roots, parts_of, write_missing_queries
+from pixloc_ros.errors import InputError
+from pixloc_ros.evaluation.benchmark import BenchmarkOptions, weights_of
+from pixloc_ros.evaluation.crew import Lost, spread
+from pixloc_ros.features import open_network
+from pixloc_ros.options import override
+
+
+@pytest.fixture(scope="module")
+def minis(room, tmp_path_factory):
+    """Miniatures by name, made when asked for, with the folder of their results."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            root = tmp_path_factory.mktemp(name.replace(".", "_"))
+            made[name] = miniature.make(name, room, root), root / "results"
+        return made[name]
+
+    return get
+
+
+def run(mini, results, *more):
+    chosen = {"CMU": "--slices", "RobotCar": "--conditions"}.get(mini.name, "--scenes")
+    part = [chosen, mini.part] if mini.part else []
+    return main([str(a) for a in [*mini.arguments(results), *part, *more]])
+
+
+def result_file(mini, results):
+    return results / LAYOUTS[mini.name].results.format(part=mini.part)
+
+
+def errors(mini, results):
+    poses, count = read_poses(result_file(mini, results)), LAYOUTS[mini.name].name_parts
+    for name, truth in mini.truth.items():
+        metres, radians = poses["/".join(name.split("/")[-count:])].distance(truth)
+        yield float(metres), float(torch.rad2deg(radians))
+
+
+@pytest.mark.parametrize("name", ["7Scenes", "Cambridge", "Aachen", "CMU", "RobotCar"])
+def test_from_nothing_to_the_table(minis, name, capsys):
+    mini, results = minis(name)
+    assert run(mini, results) == 0
+    printed = capsys.readouterr().out
+    assert "3 of 3 believed" in printed
+    for metres, degrees in errors(mini, results):
+        assert metres < 0.02
+        assert degrees < 0.3
+    if name in ("7Scenes", "Cambridge"):
+        row = next(line for line in printed.splitlines() if line.split()[:1] == [mini.part])
+        assert row.split()[1:3] == ["3", "0"]
+        assert row.split()[-1] == "100.0"
+    else:
+        assert "the evaluation server has it" in printed
+    report = json.loads(result_file(mini, results).with_suffix(".json").read_text())
+    assert set(report["queries"]) == set(mini.truth)
+    kept = report["manifest"]
+    assert kept["weights_hash"] == open_network(None).weights_hash()
+    assert kept["options"]["localizer"]["references"] == 10
+    assert kept["seconds"] > 0
+    assert not list(results.glob("*.partial.jsonl"))
+
+
+def test_an_interrupted_run_goes_on(minis, monkeypatch, capsys):
+    mini, results = minis("7Scenes")
+    other = results / "again"
+    from pixloc_ros.evaluation import benchmark
+
+    work, seen = benchmark._Answering.__call__, []
+
+    def stopping(self, task):
+        seen.append(task.name)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return work(self, task)
+
+    monkeypatch.setattr(benchmark._Answering, "__call__", stopping)
+    maps = ["--maps", results / "maps"]
+    assert run(mini, other, *maps) == 130
+    assert not result_file(mini, other).exists()
+    partial = next(other.glob("*.partial.jsonl"))
+    partial.write_text(partial.read_text() + '["half a li')
+    assert run(mini, other, *maps) == 0
+    assert seen.count(seen[0]) == 1
+    assert sorted(set(seen)) == sorted(mini.truth)
+    whole = read_poses(result_file(mini, other))
+    assert len(whole) == 3
+    # of another kind, it is not gone on with
+    monkeypatch.setattr(benchmark._Answering, "__call__", work)
+    partial.write_text('{"another": "run"}\n["seq-03/x", {"pose": null}]\n')
+    assert run(mini, other, *maps) == 0
+    assert len(read_poses(result_file(mini, other))) == 3
+
+
+def test_workers_give_the_same_results(minis):
+    mini, results = minis("7Scenes")
+    other = results / "crew"
+    run(mini, results)
+    assert run(mini, other, "--num_workers", 2, "--maps", results / "maps") == 0
+    one, two = (read_poses(result_file(mini, folder)) for folder in (results, other))
+    assert list(one) == list(two)
+    for name, pose in one.items():
+        assert torch.allclose(pose.matrix(), two[name].matrix(), atol=1e-6)
+
+
+def test_starts_and_settings_of_the_seed_project(minis, tmp_path, capsys):
+    mini, results = minis("7Scenes")
+    maps = ["--maps", results / "maps"]
+    settings = ["refinement.num_dbs=5", "optimizer.num_iters=30"]
+    assert run(mini, tmp_path / "r", *maps, "start=retrieval", *settings) == 0
+    report = json.loads(result_file(mini, tmp_path / "r").with_suffix(".json").read_text())
+    assert all(len(q["references"]) <= 5 for q in report["queries"].values())
+    assert "100.0" in capsys.readouterr().out
+    assert run(mini, tmp_path / "a", *maps, "refinement.do_pose_approximation=true") == 0
+    priors = tmp_path / "priors.txt"
+    name, pose = next(iter(mini.truth.items()))
+    numbers = [*pose.quaternion().tolist(), *pose.translation.tolist()]
+    priors.write_text(" ".join([name, *map(str, numbers)]) + "\n")
+    assert run(mini, tmp_path / "p", *maps, "start=priors", "--priors", priors) == 0
+    assert run(mini, tmp_path / "s", *maps, "--skip", "2") == 0
+    assert len(read_poses(result_file(mini, tmp_path / "s"))) == 2
+    capsys.readouterr()
+    assert run(mini, tmp_path / "s", "--eval_only") == 0
+    assert " 3  " in capsys.readouterr().out
+
+
+def test_several_image_scales_make_another_map(minis, tmp_path):
+    mini, results = minis("7Scenes")
+    run(mini, results)
+    before = len(list((results / "maps").glob("*.pixmap.h5")))
+    scales = ["refinement.multiscale=[2,1]", "--maps", results / "maps"]
+    assert run(mini, tmp_path, *scales) == 0
+    assert len(list((results / "maps").glob("*.pixmap.h5"))) == before + 1
+    levels = BenchmarkOptions().levels(open_network(None))
+    options = override(BenchmarkOptions(), ["refinement.multiscale=[2,1]"])
+    assert options.levels(open_network(None)) != levels
+
+
+def test_slices_are_joined_to_submit(minis, capsys):
+    mini, results = minis("CMU")
+    assert run(mini, results, "--num_workers", "0") == 0
+    out = capsys.readouterr().out
+    assert f"to submit to visuallocalization.net: {results / 'pixloc_CMU_slice3.txt'}" in out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--scenes", "attic"], "has no scenes 'attic'"),
+        (["--slices", "2-3"], "--slices: 7Scenes has scenes"),
+        (["refinement.num_db=3"], "the nearest is 'refinement.num_dbs'"),
+        (["start=guess"], "one of matches, retrieval"),
+        (["start=priors"], "start=priors needs --priors"),
+        (["experiment=pixloc_megadepth"], "checkpoint_best.tar"),
+        (["refinement.multiscale=[0]"], "divisors from 1 to 64"),
+        (["--skip", "0"], "--skip is at least 1"),
+    ],
+)
+def test_mistakes_get_one_line(tmp_path, capsys, more, message):
+    arguments = ["benchmark", "7Scenes", "--dataset", tmp_path, "--dumps", tmp_path]
+    code = main([str(a) for a in [*arguments, "--eval_dir", tmp_path / "r", *more]])
+    assert code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_what_is_not_there_is_named(minis, tmp_path, capsys):
+    mini, _ = minis("7Scenes")
+    arguments = ["benchmark", "7Scenes", "--dataset", mini.data, "--dumps", mini.outputs]
+    assert main([str(a) for a in [*arguments, "--scenes", "chess", "--eval_dir", tmp_path]]) == 1
+    assert "chess/sfm_superpoint+superglue+depth" in capsys.readouterr().err
+    assert main([str(a) for a in [*arguments, "--eval_only", "--eval_dir", tmp_path]]) == 1
+    assert "no results to judge" in capsys.readouterr().err
+
+
+def test_lists_that_cmu_and_robotcar_come_without(tmp_path):
+    roots = Roots(tmp_path / "d", tmp_path / "o", tmp_path / "r")
+    (tmp_path / "d" / "slice7").mkdir(parents=True)
+    (tmp_path / "d" / "intrinsics.txt").write_text(
+        "c0 OPENCV 1024 768 868 866 525 420 -.4 .4 0 0\n"
+    )
+    test_images = tmp_path / "d" / "slice7" / "test-images-slice7.txt"
+    test_images.write_text("img_00119_c1_1us.jpg\n")
+    part = parts_of(LAYOUTS["CMU"], roots, ["2"])[0]
+    part = type(part)(**{**part.__dict__, "name": "7"})
+    with pytest.raises(InputError, match="names none of the cameras"):
+        write_missing_queries(LAYOUTS["CMU"], part, tmp_path / "d")
+    car = parts_of(LAYOUTS["RobotCar"], roots, ["night-rain"])[0]
+    with pytest.raises(InputError, match="left_intrinsics"):
+        write_missing_queries(LAYOUTS["RobotCar"], car, tmp_path / "d")
+
+
+def test_experiments_by_name_and_by_file(tmp_path):
+    file = tmp_path / "pixloc_cmu" / "checkpoint_best.tar"
+    file.parent.mkdir()
+    file.touch()
+    assert weights_of("pixloc_cmu", tmp_path) == str(file)
+    assert weights_of(str(file), tmp_path) == str(file)
+    assert weights_of("", tmp_path) is None
+
+
+def doubled():
+    return lambda task: 2 * task
+
+
+def deadly():
+    """Dies over 3 always, over 5 the first time."""
+
+    def work(task):
+        marker = os.environ["MARKER"]
+        if task == 3 or (task == 5 and not os.path.exists(marker)):
+            open(marker, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return task + 100
+
+    return work
+
+
+def refusing():
+    raise InputError("no map here")
+
+
+def test_tasks_are_spread(monkeypatch, tmp_path):
+    assert list(spread(doubled, [1, 2, 3], 0)) == [(0, 2), (1, 4), (2, 6)]
+    assert dict(spread(doubled, list(range(7)), 2)) == {i: 2 * i for i in range(7)}
+    assert list(spread(doubled, [], 2)) == []
+
+
+def test_a_worker_that_dies_is_replaced(monkeypatch, tmp_path):
+    monkeypatch.setenv("MARKER", str(tmp_path / "died"))
+    answers = dict(spread(deadly, list(range(8)), 2))
+    assert isinstance(answers.pop(3), Lost)
+    assert answers == {i: i + 100 for i in range(8) if i != 3}
+
+
+def test_a_worker_that_cannot_begin_says_why():
+    with pytest.raises(InputError, match="no map here"):
+        list(spread(refusing, [1, 2], 2))
