@@ -13,6 +13,7 @@ COMMANDS = [
     "localize",
     "evaluate",
     "benchmark",
+    "download",
     "calibrate",
     "basin",
     "train",

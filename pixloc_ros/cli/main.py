@@ -21,6 +21,7 @@ COMMANDS = {
     "localize": "a list of queries against a map -> poses and a report",
     "evaluate": "poses against ground truth",
     "benchmark": "a public data set, from its files to its table",
+    "download": "data sets, models and checkpoints of the public benchmarks",
     "calibrate": "make the claimed covariances true, on maps of one's own",
     "basin": "how far off a prior may be",
     "demo": "the whole robot story on data that it renders itself, or on a pack of images",
@@ -129,6 +130,7 @@ validate_map = _script("validate_map")
 localize = _script("localize")
 evaluate = _script("evaluate")
 benchmark = _script("benchmark")
+download = _script("download")
 calibrate = _script("calibrate")
 basin = _script("basin")
 demo = _script("demo")
