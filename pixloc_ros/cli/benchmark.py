@@ -70,6 +70,9 @@ def run(arguments: Sequence[str]) -> int:
         "--eval_only", action="store_true", help="judge the results that are there"
     )
     parser.add_argument("--num_workers", type=int, default=0, metavar="N", help="processes")
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", default="", help="spread the processes over a Ray cluster"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the numbers")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
@@ -156,6 +159,7 @@ def _localize(
             tasks,
             manifest(options, map_file, weights),
             given.num_workers,
+            given.ray,
         )
         found = sum(entry["status"] == "success" for entry in entries.values())
         print(f"{part.name or layout.name}: {found} of {len(entries)} believed -> {part.results}")

@@ -22,6 +22,7 @@ from pixloc_ros.datasets import read_pairs, read_poses, read_queries, write_pose
 from pixloc_ros.datasets.benchmarks import Layout, Part
 from pixloc_ros.datasets.text import data_lines
 from pixloc_ros.errors import InputError, require_range
+from pixloc_ros.evaluation import ray_crew
 from pixloc_ros.evaluation.crew import Lost, spread
 from pixloc_ros.evaluation.metrics import PoseErrors
 from pixloc_ros.features import (
@@ -296,9 +297,11 @@ def run_part(
     tasks: Sequence[Task],
     facts: Mapping[str, Any],
     workers: int,
+    ray: str = "",
 ) -> dict[str, dict[str, Any]]:
     """Localize what an interrupted run left over; results, report and manifest beside them.
 
+    workers: processes, 0 for this one. ray: address of a cluster to spread them over.
     Returns what is known of each query. Raises InputError.
     """
     part.results.parent.mkdir(parents=True, exist_ok=True)
@@ -310,12 +313,9 @@ def run_part(
     with partial.open("a", encoding="utf-8") as log:
         if log.tell() == 0:
             log.write(header + "\n")
-        for number, answer in tqdm(
-            spread(job, left, workers),
-            total=len(left),
-            unit="query",
-            desc=part.name or layout.name,
-        ):
+        answers = ray_crew.spread(job, left, workers, ray) if ray else spread(job, left, workers)
+        title = part.name or layout.name
+        for number, answer in tqdm(answers, total=len(left), unit="query", desc=title):
             name = left[number].name
             if isinstance(answer, Lost):
                 answer = _entry(LocalizationResult(Status.FAILED, str(answer)), left[number].prior)

@@ -1,0 +1,84 @@
+"""A local Ray cluster of two workers says what one process says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import miniature
+import pytest
+
+from pixloc_ros.cli.main import main
+from pixloc_ros.errors import InputError
+from pixloc_ros.evaluation.crew import Lost
+from pixloc_ros.evaluation.ray_crew import spread
+
+ray = pytest.importorskip("ray", reason="needs the extra ray")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    from ray.cluster_utils import Cluster
+
+    # a module of tests cannot be imported by the workers
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    made.add_node(num_cpus=1)
+    yield made.address
+    made.shutdown()
+
+
+def doubled():
+    return lambda task: 2 * task
+
+
+def deadly(folder):
+    """Dies over 3 always, over 5 the first time."""
+
+    def prepare():
+        def work(task):
+            marker = os.path.join(folder, "died")
+            if task == 3 or (task == 5 and not os.path.exists(marker)):
+                open(marker, "w").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return task + 100
+
+        return work
+
+    return prepare
+
+
+def refusing():
+    raise InputError("no map here")
+
+
+def test_a_benchmark_on_the_cluster_is_that_of_one_process(cluster, room, tmp_path):
+    mini, results = miniature.make("7Scenes", room, tmp_path), tmp_path / "one"
+    arguments = [*mini.arguments(results), "--scenes", mini.part]
+    assert main([str(a) for a in arguments]) == 0
+    arguments[arguments.index("--eval_dir") + 1] = tmp_path / "ray"
+    assert main([str(a) for a in [*arguments, "--ray", cluster, "--num_workers", 2]]) == 0
+    name = "pixloc_7scenes_heads.txt"
+    assert (tmp_path / "one" / name).read_text() == (tmp_path / "ray" / name).read_text()
+
+
+def test_tasks_are_spread_over_the_cluster(cluster):
+    assert dict(spread(doubled, list(range(7)), 2, cluster)) == {i: 2 * i for i in range(7)}
+
+
+def test_a_worker_that_dies_is_replaced(cluster, tmp_path):
+    answers = dict(spread(deadly(str(tmp_path)), list(range(8)), 2, cluster))
+    assert isinstance(answers.pop(3), Lost)
+    assert answers == {i: i + 100 for i in range(8) if i != 3}
+
+
+def test_a_worker_that_cannot_begin_says_why(cluster):
+    with pytest.raises(InputError, match="no map here"):
+        list(spread(refusing, [1, 2], 2, cluster))
+
+
+def test_a_cluster_that_is_away_is_one_line():
+    for address in ("127.0.0.1:9", "ray://127.0.0.1:9"):
+        with pytest.raises(InputError, match=f"--ray {address}: Connection refused"):
+            list(spread(doubled, [1], 1, address))
