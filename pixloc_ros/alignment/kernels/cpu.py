@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numba
 import numpy as np
@@ -438,29 +441,39 @@ def _kernel(level: PackedLevel) -> tuple[tuple[int, np.float32, np.float32], np.
     return (kind, _F(alpha), _F(scale)), _F(float(unseen))
 
 
-def _threads() -> None:
-    numba.set_num_threads(max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)))
+# where numba has neither OpenMP nor TBB, two callers at once end the process
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@contextmanager
+def _threads() -> Iterator[None]:
+    """As many as torch has."""
+    with _ONE_AT_A_TIME:
+        most = numba.config.NUMBA_NUM_THREADS
+        numba.set_num_threads(max(1, min(torch.get_num_threads(), most)))
+        yield
 
 
 def optimize(level: PackedLevel, state: Tensor, damping: Tensor, options: LMOptions) -> None:
     """Refine the hypotheses of the state (B, STATE) in place."""
-    _threads()
     kernel, unseen = _kernel(level)
     tasks = -(-len(level.camera_of) // BLOCKS)
-    _optimize(
-        *_arrays(level), state.numpy(), damping.float().numpy(), kernel, unseen,
-        options.iterations, _F(options.tolerance), options.reject_steps, options.min_points,
-        np.zeros((len(state), tasks, _SUMS), np.float32),
-    )  # fmt: skip
+    partial = np.zeros((len(state), tasks, _SUMS), np.float32)
+    with _threads():
+        _optimize(
+            *_arrays(level), state.numpy(), damping.float().numpy(), kernel, unseen,
+            options.iterations, _F(options.tolerance), options.reject_steps,
+            options.min_points, partial,
+        )  # fmt: skip
 
 
 def contributions(level: PackedLevel, state: Tensor) -> Tensor:
     """What each point contributes at the poses of the state: (B, N, POINT)."""
-    _threads()
     kernel, unseen = _kernel(level)
     tasks = -(-len(level.camera_of) // BLOCKS)
     asked = p.fresh_state(p.poses(state)).numpy()
     parts = np.zeros((len(state), len(level.points), _POINT), np.float32)
     partial = np.zeros((len(state), tasks, _SUMS), np.float32)
-    _evaluate(*_arrays(level), asked, kernel, unseen, partial, parts)
+    with _threads():
+        _evaluate(*_arrays(level), asked, kernel, unseen, partial, parts)
     return torch.from_numpy(parts)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from problems import FISHEYE, KERNELS, PERSPECTIVE, RATIONAL, make_problem, make_rig, starts
@@ -106,3 +110,34 @@ def test_does_not_depend_on_threads():
         torch.set_num_threads(before)
     assert torch.equal(poses[0].translation, poses[1].translation)
     assert torch.equal(poses[0].rotation, poses[1].rotation)
+
+
+SEVERAL = """
+import threading
+import numba, torch
+from problems import make_problem, starts
+from pixloc_ros.alignment import LMOptions, learned_damping, optimize_level
+
+problem, truth = make_problem(count=200)
+begin, damping = starts(truth, 3), learned_damping(torch.zeros(6))
+
+def work():
+    for _ in range(50):
+        optimize_level(problem, begin, damping, LMOptions(5, tolerance=0.0))
+
+crew = [threading.Thread(target=work) for _ in range(3)]
+for thread in crew:
+    thread.start()
+for thread in crew:
+    thread.join()
+print(numba.threading_layer())
+"""
+
+
+def test_several_threads_may_call_at_once(monkeypatch):
+    """Numba's own pool, which is all there is without OpenMP, would end the process."""
+    monkeypatch.setenv("NUMBA_THREADING_LAYER", "workqueue")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    found = subprocess.run([sys.executable, "-c", SEVERAL], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr[-2000:]
+    assert found.stdout.strip() == "workqueue"
