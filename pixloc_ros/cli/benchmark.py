@@ -61,6 +61,11 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--reference_sfm", metavar="DIR")
     parser.add_argument("--retrieval", metavar="FILE", help="pairs 'query reference', best first")
     parser.add_argument("--global_descriptors", metavar="FILE.h5")
+    parser.add_argument("--hloc_logs", metavar="FILE.pkl")
+    parser.add_argument("--from_poses", action="store_true", help="start at hloc's PnP poses")
+    parser.add_argument(
+        "--inlier_ranking", action="store_true", help="references by hloc's inliers"
+    )
     parser.add_argument("--priors", metavar="FILE", help="start poses 'name qw qx qy qz tx ty tz'")
     for kind in ("scenes", "slices", "conditions"):
         parser.add_argument(f"--{kind}", nargs="+", metavar="NAME", help="(default: all)")
@@ -97,6 +102,10 @@ def run(arguments: Sequence[str]) -> int:
     overrides = [*given.overrides]
     if given.experiment:
         overrides.append(f"experiment={given.experiment}")
+    if given.from_poses:
+        overrides.append("start=poses")
+    if given.inlier_ranking:
+        overrides.append("refinement.do_inlier_ranking=true")
     options = override(BenchmarkOptions(), overrides)
     if options.start == "priors" and not given.priors:
         raise InputError("start=priors needs --priors")
@@ -107,6 +116,7 @@ def run(arguments: Sequence[str]) -> int:
             ("sfm", given.reference_sfm),
             ("pairs", given.retrieval),
             ("descriptors", given.global_descriptors),
+            ("logs", given.hloc_logs),
         )
         if value
     }

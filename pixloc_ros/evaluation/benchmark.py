@@ -20,6 +20,7 @@ from tqdm import tqdm
 import pixloc_ros
 from pixloc_ros.datasets import read_pairs, read_poses, read_queries, write_poses, write_text
 from pixloc_ros.datasets.benchmarks import Layout, Part
+from pixloc_ros.datasets.hloc_logs import Logged, read_logs
 from pixloc_ros.datasets.text import data_lines
 from pixloc_ros.errors import InputError, require_range
 from pixloc_ros.evaluation import ray_crew
@@ -41,7 +42,7 @@ from pixloc_ros.options import select_device
 from pixloc_ros.retrieval import rank_by_global_features
 from pixloc_ros.retrieval.global_features import read_global_features
 
-STARTS = ("matches", "retrieval", "approximation", "priors")
+STARTS = ("matches", "retrieval", "approximation", "priors", "poses")
 
 
 @dataclass
@@ -49,11 +50,13 @@ class Refinement:
     """num_dbs: references of a query, 0 for the localizer's own number. multiscale: divisors of
     the network's largest image, coarse to fine; empty for the network's own levels.
     do_pose_approximation: start at the mean of the retrieved poses, weighted by similarity.
+    do_inlier_ranking: take the references first that hloc matched most inliers with.
     """
 
     num_dbs: int = 0
     multiscale: list[int] = field(default_factory=list)
     do_pose_approximation: bool = False
+    do_inlier_ranking: bool = False
 
     def __post_init__(self) -> None:
         require_range(self, 0, 1000, "num_dbs")
@@ -239,12 +242,22 @@ def tasks_of(
     elif options.start in ("retrieval", "approximation"):
         raise InputError(f"{part.pairs}: no such pairs, which start={options.start} needs")
     given = read_poses(priors) if priors is not None else {}
+    logs: dict[str, Logged] = {}
+    if options.start == "poses" or options.refinement.do_inlier_ranking:
+        if part.logs is None:
+            raise InputError("hloc's logs are needed: --hloc_logs FILE")
+        model = pycolmap.Reconstruction(part.sfm)
+        logs = read_logs(part.logs, {i: image.name for i, image in model.images.items()})
     tasks = []
     for name, camera in queries.items():
         listed = None if pairs is None else tuple(pairs.get(name, ()))
+        if options.refinement.do_inlier_ranking and name in logs:
+            listed = logs[name].references
         known = [number[r] for r in listed or () if r in number][:count]
         prior = given.get(name)
-        if prior is None and known and options.start == "retrieval":
+        if prior is None and options.start == "poses" and name in logs:
+            prior = logs[name].cam_from_map
+        elif prior is None and known and options.start == "retrieval":
             prior = poses[known[0]]
         elif prior is None and known and options.start == "approximation":
             prior = _approximation(part, name, [names[i] for i in known], poses[known])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 
 import miniature
+import pycolmap
 import pytest
 import torch
 
@@ -249,3 +251,35 @@ def test_a_worker_that_dies_is_replaced(monkeypatch, tmp_path):
 def test_a_worker_that_cannot_begin_says_why():
     with pytest.raises(InputError, match="no map here"):
         list(spread(refusing, [1, 2], 2))
+
+
+def test_from_what_hloc_logged(minis, tmp_path, capsys):
+    mini, results = minis("7Scenes")
+    model = pycolmap.Reconstruction(mini.outputs / mini.part / "sfm_superpoint+superglue+depth")
+    numbers = sorted(model.images)
+    loc = {}
+    for name, pose in mini.truth.items():
+        loc[name] = {
+            "db": numbers,
+            "PnP_ret": {
+                "success": True,
+                "qvec": pose.quaternion().numpy(),
+                "tvec": pose.translation.numpy(),
+                "inliers": [True],
+            },
+            # one inlier, seen by the last reference
+            "keypoint_index_to_db": ([0], [(1, [len(numbers) - 1])]),
+        }
+    logs = tmp_path / "logs.pkl"
+    logs.write_bytes(pickle.dumps({"loc": loc}))
+    more = ["--hloc_logs", logs, "--maps", results / "maps"]
+    assert run(mini, tmp_path / "r", "--from_poses", *more) == 0
+    for metres, _ in errors(mini, tmp_path / "r"):
+        assert metres < 0.02
+    report = json.loads(result_file(mini, tmp_path / "r").with_suffix(".json").read_text())
+    assert all("match" not in q["timings_ms"] for q in report["queries"].values())
+    ranked = ["--inlier_ranking", "refinement.num_dbs=1"]
+    assert run(mini, tmp_path / "i", *ranked, *more) == 0
+    capsys.readouterr()
+    assert run(mini, tmp_path / "n", "--from_poses", "--maps", results / "maps") == 1
+    assert "--hloc_logs FILE" in capsys.readouterr().err
