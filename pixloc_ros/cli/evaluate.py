@@ -11,8 +11,9 @@ import numpy as np
 from pixloc_ros.cli.options import Parser, require_outputs
 from pixloc_ros.datasets import read_poses, write_text
 from pixloc_ros.errors import InputError
-from pixloc_ros.evaluation import PoseErrors, as_html, as_json, as_table
+from pixloc_ros.evaluation import PoseErrors, as_html, as_json, as_table, comparison
 from pixloc_ros.evaluation.uncertainty import LEVELS, as_lines, claims_of_report
+from pixloc_ros.visualization.curves import plot_cumulative
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -24,10 +25,15 @@ def run(arguments: Sequence[str]) -> int:
         metavar="REPORT.json",
         help="also judge the covariances in what `localize --report` wrote",
     )
+    parser.add_argument(
+        "--baseline", metavar="FILE", help="other results: what differs, and what got worse"
+    )
+    parser.add_argument("--plot", metavar="FILE.png", help="cumulative errors; also .svg and .pdf")
     parser.add_argument("--json", metavar="FILE", help="write the numbers, every query's too")
     parser.add_argument("--html", metavar="FILE", help="write a page")
     given = parser.parse_args(arguments)
-    require_outputs([given.json, given.html], [given.ground_truth, given.results, given.nees])
+    inputs = [given.ground_truth, given.results, given.nees, given.baseline]
+    require_outputs([given.json, given.html, given.plot], inputs)
     truth, results = read_poses(given.ground_truth), read_poses(given.results)
     if not truth:
         raise InputError(f"{given.ground_truth}: no poses in the file")
@@ -35,7 +41,13 @@ def run(arguments: Sequence[str]) -> int:
     if stranger is not None:
         raise InputError(f"{given.results}: {stranger} is not in {given.ground_truth}")
     errors = PoseErrors.of(truth, results)
-    print(as_table(errors))
+    curves = {given.results: errors}
+    if given.baseline:
+        baseline = PoseErrors.of(truth, read_poses(given.baseline))
+        print(comparison(errors, baseline))
+        curves[given.baseline] = baseline
+    else:
+        print(as_table(errors))
     numbers = as_json(errors)
     if given.nees:
         claims = claims_of_report(_read_report(given.nees), results, truth)
@@ -46,6 +58,8 @@ def run(arguments: Sequence[str]) -> int:
             "median": float(np.median(claims.nees())),
             "coverage": dict(zip(map(str, LEVELS), claims.coverage(), strict=True)),
         }
+    if given.plot:
+        plot_cumulative(curves, given.plot)
     if given.json:
         write_text(given.json, json.dumps(numbers, indent=1) + "\n")
     if given.html:

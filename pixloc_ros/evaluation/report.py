@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from pixloc_ros.evaluation.metrics import THRESHOLDS, PoseErrors
 
 
@@ -52,6 +54,40 @@ def table(rows: Mapping[str, PoseErrors]) -> str:
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         for line in lines
     )
+
+
+def comparison(errors: PoseErrors, baseline: PoseErrors) -> str:
+    """Both in one table, a line of differences under each, and the queries that got worse.
+
+    Worse: outside of a recall's bounds where the baseline is inside.
+    """
+    lines = [HEADINGS]
+    before = dict(_rows(baseline))
+    for name, part in _rows(errors):
+        old = before[name]
+        lines += [_cells(f"{name}, baseline", old), _cells(name, part)]
+        changes = [100 * (part.recall(m, d) - old.recall(m, d)) for m, d in THRESHOLDS]
+        marks = [f"{c:+.1f}{'!' if c < 0 else ''}" for c in changes]
+        lines.append(["", "", "", "", "", *marks])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADINGS))]
+    text = [
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    ]
+    for i in np.argsort(-errors.metres, kind="stable"):
+        lost = [
+            f"{m:g}m,{d:g}deg"
+            for m, d in THRESHOLDS
+            if (baseline.metres[i] <= m and baseline.degrees[i] <= d)
+            and not (errors.metres[i] <= m and errors.degrees[i] <= d)
+        ]
+        if lost:
+            text.append(
+                f"worse: {errors.names[i]}  {baseline.metres[i]:.4f} m "
+                f"{baseline.degrees[i]:.3f} deg -> {errors.metres[i]:.4f} m "
+                f"{errors.degrees[i]:.3f} deg, no longer within {lost[0]}"
+            )
+    return "\n".join(text)
 
 
 def _number(value: float) -> float | None:

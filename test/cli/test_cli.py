@@ -411,3 +411,28 @@ def test_the_node_is_imported_while_ctrl_c_is_safe():
         "sys.exit('pixloc_ros.ros.localization_node' not in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def test_evaluate_tells_what_got_worse(tmp_path, capsys):
+    def poses(name, offsets):
+        lines = [f"s/{i}.jpg 1 0 0 0 {offset} 0 0\n" for i, offset in enumerate(offsets)]
+        (tmp_path / name).write_text("".join(lines))
+        return tmp_path / name
+
+    truth, plot = poses("truth.txt", [0.0] * 4), tmp_path / "c.png"
+    now = poses("now.txt", [0.001, 0.04, 0.001])  # the fourth has no answer
+    before = poses("before.txt", [0.001, 0.001, 0.04, 0.3])
+    evaluate = ["evaluate", "--ground-truth", truth, "--results", now]
+    arguments = [*evaluate, "--baseline", before, "--plot", plot]
+    assert main([str(a) for a in arguments]) == 0
+    out = capsys.readouterr().out
+    worse = [line for line in out.splitlines() if line.startswith("worse: ")]
+    assert [line.split()[1] for line in worse] == ["s/3.jpg", "s/1.jpg"]
+    assert "inf m inf deg, no longer within 0.5m,5deg" in worse[0]
+    assert "no longer within 0.01m,1deg" in worse[1]
+    changes = next(line for line in out.splitlines() if "!" in line).split()
+    assert changes == ["+0.0", "+0.0", "+0.0", "+0.0", "+0.0", "-25.0!", "-25.0!"]
+    image = cv2.imread(str(plot))
+    assert image is not None
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 20
+    fails(capsys, [*evaluate, "--plot", tmp_path / "c.txt"], r"a .png, .svg or .pdf")
