@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
@@ -23,9 +22,8 @@ class Lost(RuntimeError):
     """A task that killed every worker that tried it."""
 
 
-def _serve(connection: Connection, prepare: Callable[[], Work], threads: int, number: int) -> None:
-    if threads:
-        torch.set_num_threads(threads)
+def _serve(connection: Connection, prepare: Callable[[], Work], number: int) -> None:
+    torch.set_num_threads(1)
     if torch.cuda.is_available():
         torch.cuda.set_device(number % torch.cuda.device_count())
     try:
@@ -43,12 +41,10 @@ def _serve(connection: Connection, prepare: Callable[[], Work], threads: int, nu
 
 
 class _Worker:
-    def __init__(self, prepare: Callable[[], Work], threads: int, number: int) -> None:
+    def __init__(self, prepare: Callable[[], Work], number: int) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_serve, args=(theirs, prepare, threads, number), daemon=True
-        )
+        self._process = context.Process(target=_serve, args=(theirs, prepare, number), daemon=True)
         self._process.start()
         theirs.close()
         self.task: int | None = None
@@ -67,17 +63,23 @@ def spread(
 ) -> Iterator[tuple[int, Any]]:
     """(number of the task, its answer) as answers come; with no workers, here and in order.
 
+    A task has one thread of its process: sums over threads differ in their last digits, and
+    answers must not depend on how many processes there are.
     prepare: makes, in each process, what turns a task into its answer; both are picklable. A
     worker that dies is replaced and its task done again; after `TRIES` deaths its answer is a
     `Lost`. Raises InputError where a worker could not be prepared.
     """
     if workers < 1:
-        work = prepare()
-        yield from ((number, work(task)) for number, task in enumerate(tasks))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            work = prepare()
+            yield from ((number, work(task)) for number, task in enumerate(tasks))
+        finally:
+            torch.set_num_threads(threads)
         return
     left, deaths = deque(range(len(tasks))), [0] * len(tasks)
-    threads = max((os.cpu_count() or 1) // workers, 1)
-    crew = [_Worker(prepare, threads, n) for n in range(min(workers, len(tasks)))]
+    crew = [_Worker(prepare, n) for n in range(min(workers, len(tasks)))]
     open_tasks, unprepared = len(tasks), 0
     try:
         while open_tasks:
@@ -88,7 +90,7 @@ def spread(
                     answer = worker.connection.recv()
                 except (EOFError, OSError):
                     worker.stop()
-                    crew[number] = _Worker(prepare, threads, number)
+                    crew[number] = _Worker(prepare, number)
                     if worker.task is None:
                         unprepared += 1
                         if unprepared >= TRIES * len(crew):

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import torch
+
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation.crew import TRIES, Lost, Work
 
@@ -47,6 +49,7 @@ def spread(
 
         def answer(self, task: Any) -> Any:
             if self._work is None:
+                torch.set_num_threads(1)
                 self._work = prepare()
             return self._work(task)
 
