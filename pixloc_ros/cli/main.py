@@ -27,6 +27,7 @@ COMMANDS = {
     "demo": "the whole robot story on data that it renders itself, or on a pack of images",
     "preprocess": "scene files and photographs for training",
     "train": "a network, on synthetic scenes or on image pairs",
+    "export": "the network as an ONNX file",
     "bench": "the speed of each stage on this machine",
 }
 
@@ -137,3 +138,4 @@ demo = _script("demo")
 preprocess = _script("preprocess")
 train = _script("train")
 bench = _script("bench")
+export = _script("export")

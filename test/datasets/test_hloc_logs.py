@@ -82,7 +82,7 @@ def test_clusters_of_references(tmp_path):
 
 class Evil:
     def __reduce__(self):
-        return os.system, ("touch /tmp/pixloc_ros_was_here",)
+        return os.system, ("exit 0",)
 
 
 def test_pickles_that_are_something_else(tmp_path):
