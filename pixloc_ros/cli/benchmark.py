@@ -20,7 +20,6 @@ from pixloc_ros.datasets.benchmarks import (
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation import as_json
 from pixloc_ros.evaluation.benchmark import (
-    BenchmarkOptions,
     Job,
     errors_of,
     join,
@@ -28,8 +27,8 @@ from pixloc_ros.evaluation.benchmark import (
     map_of,
     run_part,
     tasks_of,
-    weights_of,
 )
+from pixloc_ros.evaluation.benchmark_options import BenchmarkOptions, weights_of
 from pixloc_ros.evaluation.metrics import PoseErrors
 from pixloc_ros.evaluation.report import table
 from pixloc_ros.options import override

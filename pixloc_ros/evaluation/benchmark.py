@@ -8,7 +8,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,117 +22,23 @@ from pixloc_ros.datasets import read_pairs, read_poses, read_queries, write_pose
 from pixloc_ros.datasets.benchmarks import Layout, Part
 from pixloc_ros.datasets.hloc_logs import Logged, read_logs
 from pixloc_ros.datasets.text import data_lines
-from pixloc_ros.errors import InputError, require_range
+from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation import ray_crew
+from pixloc_ros.evaluation.benchmark_options import BenchmarkOptions
 from pixloc_ros.evaluation.crew import Lost, spread
 from pixloc_ros.evaluation.metrics import PoseErrors
 from pixloc_ros.features import (
-    FeatureNetwork,
     ImageError,
-    PyramidLevel,
-    default_levels,
     open_network,
     read_image,
 )
 from pixloc_ros.geometry import Camera, Pose, average_pose
-from pixloc_ros.localization import LocalizationResult, Localizer, LocalizerOptions, Prior, Status
+from pixloc_ros.localization import LocalizationResult, Localizer, Prior, Status
 from pixloc_ros.mapping import MapError, PixMap, build_map, read_colmap
 from pixloc_ros.mapping.schema import SUFFIX
 from pixloc_ros.options import select_device
 from pixloc_ros.retrieval import rank_by_global_features
 from pixloc_ros.retrieval.global_features import read_global_features
-
-STARTS = ("matches", "retrieval", "approximation", "priors", "poses")
-
-
-@dataclass
-class Refinement:
-    """num_dbs: references of a query, 0 for the localizer's own number. multiscale: divisors of
-    the network's largest image, coarse to fine; empty for the network's own levels.
-    do_pose_approximation: start at the mean of the retrieved poses, weighted by similarity.
-    do_inlier_ranking: take the references first that hloc matched most inliers with.
-    """
-
-    num_dbs: int = 0
-    multiscale: list[int] = field(default_factory=list)
-    do_pose_approximation: bool = False
-    do_inlier_ranking: bool = False
-
-    def __post_init__(self) -> None:
-        require_range(self, 0, 1000, "num_dbs")
-        if any(not 1 <= scale <= 64 for scale in self.multiscale):
-            raise InputError(f"multiscale {self.multiscale}: divisors from 1 to 64")
-
-
-@dataclass
-class Optimizer:
-    """num_iters: most iterations at a level, 0 for the localizer's own number."""
-
-    num_iters: int = 0
-
-    def __post_init__(self) -> None:
-        require_range(self, 0, 10_000, "num_iters")
-
-
-@dataclass
-class BenchmarkOptions:
-    """experiment: weights, a file or the name of an experiment of the original project under
-    `outputs/training`; empty for the default network. start: see `STARTS`. The others under the
-    names of the original project, and `localizer` for everything of ours.
-    """
-
-    experiment: str = ""
-    start: str = "matches"
-    refinement: Refinement = field(default_factory=Refinement)
-    optimizer: Optimizer = field(default_factory=Optimizer)
-    localizer: LocalizerOptions = field(default_factory=LocalizerOptions)
-
-    def __post_init__(self) -> None:
-        if self.start not in STARTS:
-            raise InputError(f"start {self.start!r}: one of {', '.join(STARTS)}")
-        if self.refinement.do_pose_approximation:
-            self.start = "approximation"
-
-    def localizer_options(self) -> LocalizerOptions:
-        changed = asdict(self.localizer)
-        if self.refinement.num_dbs:
-            changed["references"] = self.refinement.num_dbs
-        if self.optimizer.num_iters:
-            changed["lm"]["iterations"] = self.optimizer.num_iters
-        made = LocalizerOptions(
-            **{k: v for k, v in changed.items() if k not in ("lm", "gate")},
-            lm=type(self.localizer.lm)(**changed["lm"]),
-            gate=type(self.localizer.gate)(**changed["gate"]),
-        )
-        return made
-
-    def levels(self, network: FeatureNetwork) -> tuple[PyramidLevel, ...]:
-        """Of the map and the query."""
-        own = default_levels(network)
-        if not self.refinement.multiscale:
-            return own
-        largest = max(level.image_size for level in own)
-        numbers = list(dict.fromkeys(level.network_level for level in own))
-        return tuple(
-            PyramidLevel(largest // scale, number)
-            for scale in self.refinement.multiscale
-            for number in numbers
-        )
-
-
-def weights_of(experiment: str, training: Path) -> str | None:
-    """The file of an experiment; None for the default network. Raises InputError."""
-    if not experiment:
-        return None
-    if Path(experiment).is_file():
-        return experiment
-    file = training / experiment / "checkpoint_best.tar"
-    if not file.is_file():
-        raise InputError(
-            f"experiment {experiment}: neither a file nor {file}; "
-            "`download --select checkpoints` gets the published ones"
-        )
-    return str(file)
 
 
 def map_of(

@@ -16,7 +16,7 @@ from pixloc_ros.cli.main import main
 from pixloc_ros.datasets import read_poses
 from pixloc_ros.datasets.benchmarks import LAYOUTS, Roots, parts_of, write_missing_queries
 from pixloc_ros.errors import InputError
-from pixloc_ros.evaluation.benchmark import BenchmarkOptions, weights_of
+from pixloc_ros.evaluation.benchmark_options import BenchmarkOptions, weights_of
 from pixloc_ros.evaluation.crew import Lost, spread
 from pixloc_ros.features import open_network
 from pixloc_ros.options import override
@@ -113,7 +113,7 @@ def test_workers_give_the_same_results(minis):
     other = results / "crew"
     run(mini, results)
     assert run(mini, other, "--num_workers", 2, "--maps", results / "maps") == 0
-    assert result_file(mini, results).read_text() == result_file(mini, other).read_text()
+    miniature.require_same(result_file(mini, results), result_file(mini, other))
 
 
 def test_starts_and_settings_of_the_seed_project(minis, tmp_path, capsys):

@@ -60,7 +60,7 @@ def test_a_benchmark_on_the_cluster_is_that_of_one_process(cluster, room, tmp_pa
     arguments[arguments.index("--eval_dir") + 1] = tmp_path / "ray"
     assert main([str(a) for a in [*arguments, "--ray", cluster, "--num_workers", 2]]) == 0
     name = "pixloc_7scenes_heads.txt"
-    assert (tmp_path / "one" / name).read_text() == (tmp_path / "ray" / name).read_text()
+    miniature.require_same(tmp_path / "one" / name, tmp_path / "ray" / name)
 
 
 def test_tasks_are_spread_over_the_cluster(cluster):
