@@ -155,7 +155,6 @@ def _localize(
         map_file = map_of(part, maps, weights, options, given.device)
         tasks = tasks_of(
             part,
-            layout,
             options,
             map_file,
             given.skip,

@@ -125,7 +125,6 @@ def _entry(result: LocalizationResult, start: Pose | None) -> dict[str, Any]:
 
 def tasks_of(
     part: Part,
-    layout: Layout,
     options: BenchmarkOptions,
     map_file: Path,
     skip: int,

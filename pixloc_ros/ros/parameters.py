@@ -45,7 +45,7 @@ class NodeParameters:
     num_threads: int = _parameter(
         0, "CPU threads of network and alignment; 0 lets torch decide.", (0, 256)
     )
-    cache_mb: float = _parameter(512.0, "Memory for cached map features.", (1.0, 1e6))
+    cache_mb: float = _parameter(512.0, "Memory for map features on the device.", (1.0, 1e6))
     autostart: bool = _parameter(
         True, "Configure and activate at once; false waits for a lifecycle manager."
     )

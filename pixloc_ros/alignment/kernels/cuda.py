@@ -358,14 +358,14 @@ def _evaluate(
 
 @triton.jit
 def _factor(pivot, good):
-    """Square root and its inverse of a pivot; good is lost where it is not positive."""
+    """Square root of a pivot; good is lost where it is not positive."""
     good = good & (pivot > 0.0) & (pivot < _HUGE)
     root = tl.sqrt(tl.where(good, pivot, 1.0))
     return root, good
 
 
 @triton.jit
-def _damped(state, index, diagonal, damping, boost):
+def _damped(index, diagonal, damping, boost):
     return diagonal + tl.maximum(diagonal * tl.load(damping + index) * boost, 1e-6)
 
 
@@ -459,12 +459,12 @@ def _advance(
 
     # propose: Cholesky of the damped system, column by column
     h = state + _HESSIAN
-    d0 = _damped(state, 0, tl.load(h), damping, boost)
-    d1 = _damped(state, 1, tl.load(h + 6), damping, boost)
-    d2 = _damped(state, 2, tl.load(h + 11), damping, boost)
-    d3 = _damped(state, 3, tl.load(h + 15), damping, boost)
-    d4 = _damped(state, 4, tl.load(h + 18), damping, boost)
-    d5 = _damped(state, 5, tl.load(h + 20), damping, boost)
+    d0 = _damped(0, tl.load(h), damping, boost)
+    d1 = _damped(1, tl.load(h + 6), damping, boost)
+    d2 = _damped(2, tl.load(h + 11), damping, boost)
+    d3 = _damped(3, tl.load(h + 15), damping, boost)
+    d4 = _damped(4, tl.load(h + 18), damping, boost)
+    d5 = _damped(5, tl.load(h + 20), damping, boost)
     l00, good = _factor(d0, seen >= least)
     l10 = tl.load(h + 1) / l00
     l20 = tl.load(h + 2) / l00
