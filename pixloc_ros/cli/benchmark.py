@@ -21,17 +21,18 @@ from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation import as_json
 from pixloc_ros.evaluation.benchmark import (
     Job,
+    PublishedJob,
     errors_of,
     join,
     manifest,
     map_of,
     run_part,
-    tasks_of,
 )
-from pixloc_ros.evaluation.benchmark_options import BenchmarkOptions, weights_of
+from pixloc_ros.evaluation.benchmark_options import BenchmarkOptions, options_of, weights_of
+from pixloc_ros.evaluation.benchmark_tasks import tasks_of
 from pixloc_ros.evaluation.metrics import PoseErrors
 from pixloc_ros.evaluation.report import table
-from pixloc_ros.options import override
+from pixloc_ros.mapping import PixMap, read_colmap
 
 
 def _chosen(layout: Layout, given: Sequence[str] | None) -> list[str]:
@@ -83,7 +84,7 @@ def run(arguments: Sequence[str]) -> int:
         "overrides",
         nargs="*",
         metavar="key=value",
-        help="for example refinement.num_dbs=5 start=retrieval localizer.points=2000",
+        help="for example refinement.num_dbs=5 start=retrieval procedure=published",
     )
     given = parser.parse_intermixed_args(arguments)
     layout = LAYOUTS[given.name]
@@ -105,7 +106,7 @@ def run(arguments: Sequence[str]) -> int:
         overrides.append("start=poses")
     if given.inlier_ranking:
         overrides.append("refinement.do_inlier_ranking=true")
-    options = override(BenchmarkOptions(), overrides)
+    options = options_of(layout.name, overrides)
     if options.start == "priors" and not given.priors:
         raise InputError("start=priors needs --priors")
     replaced = {
@@ -150,27 +151,32 @@ def _localize(
     given: argparse.Namespace,
 ) -> None:
     weights = weights_of(options.experiment, Path("outputs/training"))
+    priors = Path(given.priors) if given.priors else None
     for part in parts:
         write_missing_queries(layout, part, roots.data)
-        map_file = map_of(part, maps, weights, options, given.device)
-        tasks = tasks_of(
-            part,
-            options,
-            map_file,
-            given.skip,
-            Path(given.priors) if given.priors else None,
-        )
+        map_file = None
+        job: Job | PublishedJob
+        if options.procedure == "published":
+            model = read_colmap(part.sfm)
+            job = PublishedJob(part, weights, options, given.device)
+        else:
+            map_file = map_of(part, maps, weights, options, given.device)
+            with PixMap(map_file) as pixmap:
+                model = pixmap.model
+            job = Job(map_file, weights, options, given.device)
+        tasks = tasks_of(part, options, model, given.skip, priors)
         entries = run_part(
             part,
             layout,
-            Job(map_file, weights, options, given.device),
+            job,
             tasks,
             manifest(options, map_file, weights),
             given.num_workers,
             given.ray,
         )
         found = sum(entry["status"] == "success" for entry in entries.values())
-        print(f"{part.name or layout.name}: {found} of {len(entries)} believed -> {part.results}")
+        word = "aligned" if options.procedure == "published" else "believed"
+        print(f"{part.name or layout.name}: {found} of {len(entries)} {word} -> {part.results}")
 
 
 def _judge(

@@ -46,11 +46,14 @@ class _Unpickler(pickle.Unpickler):
 @dataclass(frozen=True)
 class Logged:
     """cam_from_map: None where PnP failed. references: names, those first that more inliers
-    were matched with.
+    were matched with; counts: how many. inliers: COLMAP's number of each point that agrees with
+    the pose, and the references it was matched with.
     """
 
     cam_from_map: Pose | None
     references: tuple[str, ...]
+    counts: tuple[int, ...]
+    inliers: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
 
 def read_logs(path: str | os.PathLike[str], names: Mapping[int, str]) -> dict[str, Logged]:
@@ -79,17 +82,19 @@ def _logged(entry: Mapping[str, Any], names: Mapping[int, str]) -> Logged:
     if "log_clusters" in entry:
         best = entry.get("best_cluster")
         if best is None:
-            return Logged(None, ())
+            return Logged(None, (), ())
         entry = entry["log_clusters"][best]
     database = [names[int(i)] for i in entry["db"]]
     solved = entry.get("PnP_ret")
     if not solved or solved.get("success") is False:
-        return Logged(None, tuple(database))
+        return Logged(None, tuple(database), (0,) * len(database))
     mask = solved.get("inliers", solved.get("inlier_mask"))
     count = np.zeros(len(database), int)
-    for inlier, (_, seen_by) in zip(mask, entry["keypoint_index_to_db"][1], strict=False):
+    inliers = []
+    for inlier, (point, seen_by) in zip(mask, entry["keypoint_index_to_db"][1], strict=False):
         if inlier:
             count[list(seen_by)] += 1
+            inliers.append((int(point), tuple(database[i] for i in seen_by)))
     order = np.argsort(-count, kind="stable")
     if "cam_from_world" in solved:
         placed = solved["cam_from_world"]
@@ -97,4 +102,5 @@ def _logged(entry: Mapping[str, Any], names: Mapping[int, str]) -> Logged:
         pose = Pose.from_quaternion([w, x, y, z], placed.translation)
     else:
         pose = Pose.from_quaternion(solved["qvec"], solved["tvec"])
-    return Logged(pose, tuple(database[i] for i in order))
+    ranked = tuple(database[i] for i in order)
+    return Logged(pose, ranked, tuple(count[order].tolist()), tuple(inliers))

@@ -18,27 +18,22 @@ import torch
 from tqdm import tqdm
 
 import pixloc_ros
-from pixloc_ros.datasets import read_pairs, read_poses, read_queries, write_poses, write_text
+from pixloc_ros.datasets import read_poses, write_poses, write_text
 from pixloc_ros.datasets.benchmarks import Layout, Part
-from pixloc_ros.datasets.hloc_logs import Logged, read_logs
 from pixloc_ros.datasets.text import data_lines
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation import ray_crew
 from pixloc_ros.evaluation.benchmark_options import BenchmarkOptions
+from pixloc_ros.evaluation.benchmark_tasks import Task
 from pixloc_ros.evaluation.crew import Lost, spread
 from pixloc_ros.evaluation.metrics import PoseErrors
-from pixloc_ros.features import (
-    ImageError,
-    open_network,
-    read_image,
-)
-from pixloc_ros.geometry import Camera, Pose, average_pose
+from pixloc_ros.evaluation.published import Published
+from pixloc_ros.features import ImageError, check_image, open_network, read_image
+from pixloc_ros.geometry import Pose
 from pixloc_ros.localization import LocalizationResult, Localizer, Prior, Status
 from pixloc_ros.mapping import MapError, PixMap, build_map, read_colmap
 from pixloc_ros.mapping.schema import SUFFIX
 from pixloc_ros.options import select_device
-from pixloc_ros.retrieval import rank_by_global_features
-from pixloc_ros.retrieval.global_features import read_global_features
 
 
 def map_of(
@@ -70,17 +65,6 @@ def map_of(
 
 
 @dataclass(frozen=True)
-class Task:
-    """A query: where its image is, and what it starts with."""
-
-    name: str
-    image: Path
-    camera: Camera
-    prior: Pose | None
-    references: tuple[str, ...] | None
-
-
-@dataclass(frozen=True)
 class Job:
     """What a process needs to answer tasks."""
 
@@ -103,15 +87,60 @@ class _Answering:
         try:
             image = read_image(task.image)
         except ImageError as error:
-            return _entry(LocalizationResult(Status.BAD_INPUT, str(error)), None)
+            return _entry(LocalizationResult(Status.BAD_INPUT, str(error)), task.prior)
         prior = None if task.prior is None else Prior(task.prior)
         result = self._localizer.localize(image, task.camera, prior, task.references)
         return _entry(result, task.prior)
 
 
+@dataclass(frozen=True)
+class PublishedJob:
+    """As `Job`, for PixLoc as it was published."""
+
+    part: Part
+    weights: str | None
+    options: BenchmarkOptions
+    device: str
+
+    def __call__(self) -> _AnsweringAsPublished:
+        network = open_network(self.weights).to(select_device(self.device)).eval()
+        model = read_colmap(self.part.sfm)
+        options = self.options
+        resize = options.features.preprocessing.resize
+        return _AnsweringAsPublished(
+            Published(
+                model,
+                self.part.reference_images,
+                network,
+                options.refinement,
+                options.optimizer,
+                resize,
+            ),
+            {name: i for i, name in enumerate(model.names)},
+        )
+
+
+class _AnsweringAsPublished:
+    def __init__(self, localizer: Published, number: Mapping[str, int]) -> None:
+        self._localizer, self._number = localizer, number
+
+    def __call__(self, task: Task) -> dict[str, Any]:
+        references = [self._number[r] for r in task.references or () if r in self._number]
+        if task.prior is None or not references:
+            reason = task.reason or "no reference to start with is in the model"
+            return _entry(LocalizationResult(Status.NO_REFERENCE, reason), task.prior)
+        try:
+            image = check_image(read_image(task.image))
+        except ImageError as error:
+            return _entry(LocalizationResult(Status.BAD_INPUT, str(error)), task.prior)
+        result = self._localizer.localize(image, task.camera, task.prior, references, task.inliers)
+        return _entry(result, task.prior)
+
+
 def _entry(result: LocalizationResult, start: Pose | None) -> dict[str, Any]:
     """What is kept of an answer; `pose` is the best guess, believed or not."""
-    guess = result.cam_from_map if result.cam_from_map is not None else start
+    aligned = result.status in (Status.SUCCESS, Status.REJECTED)
+    guess = result.cam_from_map if aligned else start
     return {
         "status": result.status.value,
         "reason": result.reason,
@@ -123,65 +152,9 @@ def _entry(result: LocalizationResult, start: Pose | None) -> dict[str, Any]:
     }
 
 
-def tasks_of(
-    part: Part,
-    options: BenchmarkOptions,
-    map_file: Path,
-    skip: int,
-    priors: Path | None,
-) -> list[Task]:
-    """Every query of a part, or every `skip`-th. Raises InputError for unusable lists."""
-    queries: dict[str, Camera] = {}
-    for file in part.query_lists():
-        queries |= read_queries(file)
-    queries = dict(list(queries.items())[:: max(skip, 1)])
-    count = options.localizer_options().references
-    with PixMap(map_file) as pixmap:
-        names, poses = pixmap.model.names, pixmap.poses
-    number = {name: i for i, name in enumerate(names)}
-    pairs: Mapping[str, Sequence[str]] | None = None
-    if part.pairs.is_file():
-        pairs = read_pairs(part.pairs)
-    elif part.descriptors is not None and part.descriptors.is_file():
-        pairs = rank_by_global_features(part.descriptors, names, list(queries), count)
-    elif options.start in ("retrieval", "approximation"):
-        raise InputError(f"{part.pairs}: no such pairs, which start={options.start} needs")
-    given = read_poses(priors) if priors is not None else {}
-    logs: dict[str, Logged] = {}
-    if options.start == "poses" or options.refinement.do_inlier_ranking:
-        if part.logs is None:
-            raise InputError("hloc's logs are needed: --hloc_logs FILE")
-        model = pycolmap.Reconstruction(part.sfm)
-        logs = read_logs(part.logs, {i: image.name for i, image in model.images.items()})
-    tasks = []
-    for name, camera in queries.items():
-        listed = None if pairs is None else tuple(pairs.get(name, ()))
-        if options.refinement.do_inlier_ranking and name in logs:
-            listed = logs[name].references
-        known = [number[r] for r in listed or () if r in number][:count]
-        prior = given.get(name)
-        if prior is None and options.start == "poses" and name in logs:
-            prior = logs[name].cam_from_map
-        elif prior is None and known and options.start == "retrieval":
-            prior = poses[known[0]]
-        elif prior is None and known and options.start == "approximation":
-            prior = _approximation(part, name, [names[i] for i in known], poses[known])
-        tasks.append(Task(name, part.query_images / name, camera, prior, listed))
-    return tasks
-
-
-def _approximation(part: Part, query: str, references: Sequence[str], poses: Pose) -> Pose:
-    """Mean pose weighted by (d_i . d_q)^8: Pion et al., "Benchmarking Image Retrieval for Visual
-    Localization" (3DV 2020), section 3; equal weights without descriptors.
-    """
-    weights = torch.ones(len(references), dtype=torch.float64)
-    if part.descriptors is not None and part.descriptors.is_file():
-        vectors = read_global_features(part.descriptors, [query, *references]).double()
-        weights = (vectors[1:] @ vectors[0]).clamp(min=1e-6) ** 8
-    return average_pose(poses, weights)
-
-
-def manifest(options: BenchmarkOptions, map_file: Path, weights: str | None) -> dict[str, Any]:
+def manifest(
+    options: BenchmarkOptions, map_file: Path | None, weights: str | None
+) -> dict[str, Any]:
     """What it takes to run this again."""
     network = open_network(weights)
     return {
@@ -193,7 +166,7 @@ def manifest(options: BenchmarkOptions, map_file: Path, weights: str | None) -> 
         "options": asdict(options),
         "architecture": network.architecture,
         "weights_hash": network.weights_hash(),
-        "map": map_file.name,
+        "map": map_file and map_file.name,
     }
 
 
@@ -211,7 +184,7 @@ def _revision() -> str | None:
 def run_part(
     part: Part,
     layout: Layout,
-    job: Job,
+    job: Job | PublishedJob,
     tasks: Sequence[Task],
     facts: Mapping[str, Any],
     workers: int,

@@ -31,7 +31,8 @@ class PyramidLevel:
 class LevelMaps:
     """Dense features of one image at one pyramid level.
 
-    features: (C, H, W), unit norm over channels. confidence: (H, W) in (0, 1).
+    features: (C, H, W), unit norm over channels unless asked for as they come out of the
+    network. confidence: (H, W) in (0, 1).
     scale: (2,) cells per image pixel in x and y; offset: cells from COLMAP's origin of
     the image to that of the map.
     """
@@ -57,7 +58,10 @@ class ImagePyramid:
 
 @torch.no_grad()
 def extract_pyramid(
-    network: FeatureNetwork, image: np.ndarray, levels: Sequence[PyramidLevel]
+    network: FeatureNetwork,
+    image: np.ndarray,
+    levels: Sequence[PyramidLevel],
+    unit_norm: bool = True,
 ) -> ImagePyramid:
     """Run the network once per image size and collect the requested levels.
 
@@ -74,9 +78,10 @@ def extract_pyramid(
         (h, w), output = outputs[level.image_size]
         number = level.network_level
         stride = network.strides[number]
+        features = output.features[number][0]
         maps.append(
             LevelMaps(
-                features=F.normalize(output.features[number][0], dim=0),
+                features=F.normalize(features, dim=0) if unit_norm else features,
                 confidence=output.confidence[number][0],
                 scale=(w / width / stride, h / height / stride),
                 offset=network.offsets[number] / stride,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
 
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.mapping import SparseModel
@@ -42,3 +45,14 @@ class Covisibility:
         score = covered * facing
         order = np.argsort(-score, kind="stable")[:count]
         return [int(i) for i in order if score[i] > 0]
+
+    def largest_cluster(self, references: Sequence[int]) -> list[int]:
+        """The most of some references that are linked by points they share, in their order.
+
+        Of clusters of the same size the one that begins first.
+        """
+        seen = self._sees[list(references)]
+        _, label = connected_components(seen @ seen.T, directed=False)
+        sizes = np.bincount(label)
+        best = next(k for k in label if sizes[k] == sizes.max())
+        return [r for r, k in zip(references, label, strict=True) if k == best]

@@ -63,6 +63,8 @@ def test_poses_and_who_speaks_for_them(tmp_path, solved):
     loc = defaultdict(dict, {"q0.jpg": entry(solved()), "q1.jpg": failed})
     found = read_logs(written(tmp_path / "logs.pkl", loc), NAMES)
     assert found["q0.jpg"].references == ("c.jpg", "a.jpg", "b.jpg")
+    assert found["q0.jpg"].counts == (2, 1, 0)
+    assert found["q0.jpg"].inliers == ((11, ("a.jpg", "c.jpg")), (12, ("c.jpg",)))
     pose = found["q0.jpg"].cam_from_map
     assert torch.allclose(pose.quaternion(), torch.from_numpy(QUATERNION))
     assert torch.allclose(pose.translation, torch.from_numpy(TRANSLATION))

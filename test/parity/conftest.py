@@ -20,14 +20,14 @@ def recipe(parity):
 
 
 @pytest.fixture(scope="session")
-def networks(parity, recipe, tmp_path_factory):
-    """Both encoders of the original, loaded from checkpoints in its released layout."""
+def checkpoints(parity, recipe, tmp_path_factory):
+    """Files of both encoders of the original, in its released layout."""
     digests = dict(
         reversed(line.split()[:2])
         for line in (parity / "weights_sha256.txt").read_text().splitlines()
         if line.strip()
     )
-    loaded = {}
+    written = {}
     for encoder in ("vgg19", "vgg16"):
         archive = np.load(parity / f"calib_{encoder}.npz")
         state = recipe.apply_calib(
@@ -36,8 +36,13 @@ def networks(parity, recipe, tmp_path_factory):
         assert recipe.digest(state) == digests[encoder]
         path = tmp_path_factory.mktemp(encoder) / "checkpoint_best.tar"
         torch.save(recipe.checkpoint_dict(state, encoder), path)
-        loaded[encoder] = load_network(path)
-    return loaded
+        written[encoder] = path
+    return written
+
+
+@pytest.fixture(scope="session")
+def networks(checkpoints):
+    return {encoder: load_network(path) for encoder, path in checkpoints.items()}
 
 
 @pytest.fixture(scope="session")
