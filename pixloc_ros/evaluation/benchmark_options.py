@@ -12,6 +12,7 @@ from pixloc_ros.localization import LocalizerOptions
 from pixloc_ros.options import override
 
 STARTS = ("matches", "retrieval", "approximation", "priors", "poses")
+SHIPPED = "shipped"
 PROCEDURES = ("robust", "published")
 SELECTIONS = ("all", "inliers")
 
@@ -89,12 +90,12 @@ class Features:
 class BenchmarkOptions:
     """procedure: `robust` is this project's localizer on a map, `published` is PixLoc as its
     authors ran it. experiment: weights, a file or the name of an experiment of the original
-    project under `outputs/training`; empty for the default network. start: see `STARTS`. The
+    project under `outputs/training`, or `shipped`. start: see `STARTS`. The
     others under the names of the original project, and `localizer` for everything of ours.
     """
 
     procedure: str = "robust"
-    experiment: str = ""
+    experiment: str = SHIPPED
     start: str = "matches"
     features: Features = field(default_factory=Features)
     refinement: Refinement = field(default_factory=Refinement)
@@ -160,8 +161,8 @@ class BenchmarkOptions:
 
 
 def weights_of(experiment: str, training: Path) -> str | None:
-    """The file of an experiment; None for the default network. Raises InputError."""
-    if not experiment:
+    """The file of an experiment; None for the shipped network. Raises InputError."""
+    if experiment == SHIPPED:
         return None
     if Path(experiment).is_file():
         return experiment

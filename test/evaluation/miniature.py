@@ -10,7 +10,7 @@ import numpy as np
 import pycolmap
 import torch
 
-from pixloc_ros.datasets import read_poses
+from pixloc_ros.datasets import read_poses, write_poses
 
 QUERIES = (1, 4, 7)
 PARAMS = {"plain": "PINHOLE 640 480 520 520 320 240", "square": (1024, 832.0, 512.0, 384.0)}
@@ -37,6 +37,8 @@ REFERENCE = {
     "7Scenes": "seq-01/frame-{:06d}.color.png",
     "Cambridge": "seq1/frame{:05d}.png",
     "Aachen": "db/{}.jpg",
+    "Aachen-v1.1": "db/{}.jpg",
+    "own": "mapping/{:04d}.png",
     "CMU": "img_{:05d}_c0_1303398475046031us.jpg",
     "RobotCar": "overcast-reference/rear/14174{:08d}.jpg",
 }
@@ -44,6 +46,8 @@ QUERY = {
     "7Scenes": "seq-03/frame-{:06d}.color.png",
     "Cambridge": "seq3/frame{:05d}.png",
     "Aachen": "query/day/nexus4/IMG_{:04d}.jpg",
+    "Aachen-v1.1": "query/night/nexus5x/IMG_{:04d}.jpg",
+    "own": "queries/{:04d}.png",
     "CMU": "img_{:05d}_c1_1303398474779439us.jpg",
     "RobotCar": "sun/left/14256{:08d}.jpg",
 }
@@ -87,11 +91,14 @@ def make(name, room, root):
             (data / "intrinsics" / f"{side}_intrinsics.txt").write_text(
                 f"fx {focal}\nfy {focal}\ncx {cx}\ncy {cy}\n"
             )
-    elif name == "Aachen":
+    elif name.startswith("Aachen"):
         for time, share in (("day", lines[:2]), ("night", lines[2:])):
             (outputs / f"{time}_time_queries_with_intrinsics.txt").write_text("\n".join(share))
     else:
         where.queries.write_text("\n".join(lines) + "\n")
+        if where.listed is None:
+            write_poses(where.truth, truth)
+            return Miniature(name, part, data, outputs, truth)
         where.truth.mkdir(parents=True)
         _truth(truth).write_binary(str(where.truth))
         where.listed.write_text("\n".join(truth) + "\n")

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import signal
+from dataclasses import replace
 
 import miniature
 import pycolmap
@@ -16,9 +17,10 @@ from pixloc_ros.cli.main import main
 from pixloc_ros.datasets import read_poses
 from pixloc_ros.datasets.benchmarks import LAYOUTS, Roots, parts_of, write_missing_queries
 from pixloc_ros.errors import InputError
-from pixloc_ros.evaluation.benchmark_options import BenchmarkOptions, weights_of
+from pixloc_ros.evaluation.benchmark_options import BenchmarkOptions, options_of, weights_of
 from pixloc_ros.evaluation.crew import Lost, spread
 from pixloc_ros.features import open_network
+from pixloc_ros.mapping import read_colmap
 from pixloc_ros.options import override
 
 
@@ -49,11 +51,14 @@ def result_file(mini, results):
 def errors(mini, results):
     poses, count = read_poses(result_file(mini, results)), LAYOUTS[mini.name].name_parts
     for name, truth in mini.truth.items():
-        metres, radians = poses["/".join(name.split("/")[-count:])].distance(truth)
+        short = "/".join(name.split("/")[-count:]) if count else name
+        metres, radians = poses[short].distance(truth)
         yield float(metres), float(torch.rad2deg(radians))
 
 
-@pytest.mark.parametrize("name", ["7Scenes", "Cambridge", "Aachen", "CMU", "RobotCar"])
+@pytest.mark.parametrize(
+    "name", ["7Scenes", "Cambridge", "Aachen", "Aachen-v1.1", "CMU", "RobotCar", "own"]
+)
 def test_from_nothing_to_the_table(minis, name, capsys):
     mini, results = minis(name)
     assert run(mini, results) == 0
@@ -62,8 +67,9 @@ def test_from_nothing_to_the_table(minis, name, capsys):
     for metres, degrees in errors(mini, results):
         assert metres < 0.02
         assert degrees < 0.3
-    if name in ("7Scenes", "Cambridge"):
-        row = next(line for line in printed.splitlines() if line.split()[:1] == [mini.part])
+    if name in ("7Scenes", "Cambridge", "own"):
+        title = mini.part or name
+        row = next(line for line in printed.splitlines() if line.split()[:1] == [title])
         assert row.split()[1:3] == ["3", "0"]
         assert row.split()[-1] == "100.0"
     else:
@@ -137,6 +143,52 @@ def test_starts_and_settings_of_the_seed_project(minis, tmp_path, capsys):
     assert " 3  " in capsys.readouterr().out
 
 
+def test_as_published(minis, tmp_path, capsys):
+    """The default network goes through the procedure of the original, without a map."""
+    mini, _ = minis("Cambridge")
+    settings = ["procedure=published", "experiment=shipped", "features.preprocessing.resize=640"]
+    maps = ["--maps", tmp_path / "maps"]
+    assert run(mini, tmp_path / "r", *maps, *settings) == 0
+    assert "3 of 3 aligned" in capsys.readouterr().out
+    for metres, degrees in errors(mini, tmp_path / "r"):
+        assert metres < 0.02
+        assert degrees < 0.3
+    assert not (tmp_path / "maps").exists()
+    kept = json.loads(result_file(mini, tmp_path / "r").with_suffix(".json").read_text())
+    assert kept["manifest"]["options"]["refinement"]["average_observations"] is True
+    assert kept["manifest"]["options"]["refinement"]["multiscale"] == [4, 1]
+    assert all(len(q["references"]) == 5 for q in kept["queries"].values())
+    # a query that fails is written with its start
+    more = ["refinement.min_points_opt=100000", *settings]
+    assert run(mini, tmp_path / "f", *maps, *more) == 0
+    assert "0 of 3 aligned" in capsys.readouterr().out
+    model = read_colmap(mini.outputs / mini.part / "sfm_superpoint+superglue")
+    first = {line.split()[0]: line.split()[1] for line in reversed(pairs_of(mini))}
+    written = read_poses(result_file(mini, tmp_path / "f"))
+    for name, reference in first.items():
+        start = model.pose(model.names.index(reference))
+        assert torch.allclose(written[name].matrix(), start.matrix(), atol=1e-6)
+
+
+def pairs_of(mini):
+    file = mini.outputs / mini.part / "pairs-query-netvlad10.txt"
+    return file.read_text().splitlines()
+
+
+def test_what_was_published_for_each_benchmark():
+    for name in LAYOUTS:
+        assert options_of(name, ["procedure=published"]).experiment.startswith("pixloc_")
+        found = options_of(name, ["procedure=published", "start=poses"])
+        assert found.refinement.layer_indices == [0, 1]
+        assert found.refinement.point_selection == "inliers"
+    aachen = options_of("Aachen-v1.1", ["procedure=published"])
+    assert (aachen.start, aachen.optimizer.num_iters) == ("approximation", 150)
+    assert options_of("Aachen", ["procedure=published", "start=priors"]).start == "priors"
+    assert options_of("CMU", ["procedure=published", "refinement.num_dbs=7"]).refinement == (
+        replace(options_of("CMU", ["procedure=published"]).refinement, num_dbs=7)
+    )
+
+
 def test_several_image_scales_make_another_map(minis, tmp_path):
     mini, results = minis("7Scenes")
     run(mini, results)
@@ -159,6 +211,13 @@ def test_slices_are_joined_to_submit(minis, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
+        (["refinement.average_observations=true"], "a setting of procedure=published"),
+        (["optimizer.pad=1"], "optimizer.pad: a setting of procedure=published"),
+        (["procedure=faithful"], "one of robust, published"),
+        (["procedure=published", "start=matches"], "does not match"),
+        (["procedure=published", "localizer.points=100"], "settings of procedure=robust"),
+        (["procedure=published"], "pixloc_megadepth/checkpoint_best.tar"),
+        (["refinement.point_selection=some"], "one of all, inliers"),
         (["--scenes", "attic"], "has no scenes 'attic'"),
         (["--slices", "2-3"], "--slices: 7Scenes has scenes"),
         (["refinement.num_db=3"], "the nearest is 'refinement.num_dbs'"),
@@ -211,7 +270,7 @@ def test_experiments_by_name_and_by_file(tmp_path):
     file.touch()
     assert weights_of("pixloc_cmu", tmp_path) == str(file)
     assert weights_of(str(file), tmp_path) == str(file)
-    assert weights_of("", tmp_path) is None
+    assert weights_of("shipped", tmp_path) is None
 
 
 def doubled():
