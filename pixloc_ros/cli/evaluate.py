@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from pixloc_ros.cli.options import Parser, require_outputs
 from pixloc_ros.datasets import read_poses, write_text
+from pixloc_ros.datasets.sequence import read_timestamps
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation import PoseErrors, as_html, as_json, as_table, comparison
+from pixloc_ros.evaluation.trajectory import trajectory_errors
 from pixloc_ros.evaluation.uncertainty import LEVELS, as_lines, claims_of_report
 from pixloc_ros.visualization.curves import plot_cumulative
 
@@ -28,11 +31,16 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--baseline", metavar="FILE", help="other results: what differs, and what got worse"
     )
+    parser.add_argument(
+        "--timestamps",
+        metavar="FILE",
+        help="lines 'name seconds': also the errors of the sequence, ATE and RPE",
+    )
     parser.add_argument("--plot", metavar="FILE.png", help="cumulative errors; also .svg and .pdf")
     parser.add_argument("--json", metavar="FILE", help="write the numbers, every query's too")
     parser.add_argument("--html", metavar="FILE", help="write a page")
     given = parser.parse_args(arguments)
-    inputs = [given.ground_truth, given.results, given.nees, given.baseline]
+    inputs = [given.ground_truth, given.results, given.nees, given.baseline, given.timestamps]
     require_outputs([given.json, given.html, given.plot], inputs)
     truth, results = read_poses(given.ground_truth), read_poses(given.results)
     if not truth:
@@ -58,6 +66,11 @@ def run(arguments: Sequence[str]) -> int:
             "median": float(np.median(claims.nees())),
             "coverage": dict(zip(map(str, LEVELS), claims.coverage(), strict=True)),
         }
+    if given.timestamps:
+        stamps = read_timestamps(given.timestamps, results)
+        path = trajectory_errors(truth, results, stamps)
+        print(path.as_text())
+        numbers["trajectory"] = asdict(path)
     if given.plot:
         plot_cumulative(curves, given.plot)
     if given.json:

@@ -105,3 +105,13 @@ def test_unusable_global_features(tmp_path, content, message):
         path.write_bytes(content)
     with pytest.raises(RetrievalError, match=message):
         read_global_features(path, ["a"])
+
+
+def test_references_that_share_points_stay_together():
+    # 0 and 3 share a point, 3 and 1 too; 2 and 4 are on their own
+    model = chain([[0, 1], [3, 4], [7, 8], [1, 3], [9, 10]])
+    covisibility = Covisibility(model)
+    assert covisibility.largest_cluster([2, 1, 3, 0]) == [1, 3, 0]
+    # without 3 nothing links them: the first of the equally large
+    assert covisibility.largest_cluster([2, 1, 0]) == [2]
+    assert covisibility.largest_cluster([4]) == [4]
