@@ -8,9 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pycolmap
-import torch
 
-from pixloc_ros.datasets import read_poses, write_poses
+from pixloc_ros.datasets import write_poses
 
 QUERIES = (1, 4, 7)
 PARAMS = {"plain": "PINHOLE 640 480 520 520 320 240", "square": (1024, 832.0, 512.0, 384.0)}
@@ -103,14 +102,6 @@ def make(name, room, root):
         _truth(truth).write_binary(str(where.truth))
         where.listed.write_text("\n".join(truth) + "\n")
     return Miniature(name, part, data, outputs, truth)
-
-
-def require_same(one, two):
-    """Two result files: the same queries in the same order, the same poses but for rounding."""
-    first, second = read_poses(one), read_poses(two)
-    assert list(first) == list(second)
-    for name, pose in first.items():
-        assert torch.allclose(pose.matrix(), second[name].matrix(), atol=1e-6), name
 
 
 def _copy(source, target, square=False):

@@ -32,6 +32,7 @@ def fused(device: torch.device) -> ModuleType | None:
         if device.type == "cpu":
             from pixloc_ros.alignment.kernels import cpu
 
+            cpu.compile_apart()
             return cpu
         raise ImportError("no kernels for such a device")
     except (ImportError, RuntimeError) as error:  # numba raises the latter without a cache folder

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -16,8 +21,11 @@ from torch import Tensor
 from pixloc_ros.alignment.kernels import packing as p
 from pixloc_ros.alignment.kernels.packing import PackedLevel
 from pixloc_ros.alignment.kernels.reference import UNRELATED
-from pixloc_ros.alignment.problem import LMOptions
+from pixloc_ros.alignment.problem import AlignmentProblem, LMOptions, QueryMap
+from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.geometry.camera import MIN_DEPTH
+
+log = logging.getLogger(__name__)
 
 # what may be reordered without giving up on NaN and infinity
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
@@ -452,6 +460,52 @@ def _threads() -> Iterator[None]:
         most = numba.config.NUMBA_NUM_THREADS
         numba.set_num_threads(max(1, min(torch.get_num_threads(), most)))
         yield
+
+
+def _is_kept() -> bool:
+    """Whether numba's cache has what this file compiles to."""
+    folder = Path(_optimize.stats.cache_path or os.devnull)
+    kept = folder.glob(f"{Path(__file__).stem}._optimize-*.nbi")
+    return any(file.stat().st_mtime >= Path(__file__).stat().st_mtime for file in kept)
+
+
+def compile_apart() -> None:
+    """Have a process of its own compile what numba's cache lacks.
+
+    What numba has just compiled rounds otherwise than the same loaded from its cache: this way
+    every process gives the same poses to the last digit.
+    """
+    if _is_kept():
+        return
+    paths = os.pathsep.join(path or os.curdir for path in sys.path)
+    command = [sys.executable, "-c", f"from {__name__} import compile_all; compile_all()"]
+    try:
+        # whatever happens to it, this process can compile for itself
+        subprocess.run(
+            command,
+            env={**os.environ, "PYTHONPATH": paths},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=300,
+        )
+    except (OSError, subprocess.SubprocessError):
+        log.debug("kernels are not compiled apart", exc_info=True)
+
+
+def compile_all() -> None:
+    """Align a point with nothing."""
+    camera = Camera.from_colmap("PINHOLE", 16, 16, [16.0, 16.0, 8.0, 8.0]).to(torch.float32)
+    problem = AlignmentProblem(
+        QueryMap.of(torch.zeros(8, 16, 16), torch.zeros(16, 16)),
+        camera,
+        torch.tensor([[[0.0, 0.0, 1.0]]]),
+        torch.zeros(1, 1, 8),
+        torch.ones(1, 1),
+        torch.ones(1, 1, dtype=torch.bool),
+    )
+    level, state = p.pack(problem), p.fresh_state(Pose.identity(1))
+    optimize(level, state, torch.zeros(6), LMOptions(iterations=1))
+    contributions(level, state)
 
 
 def optimize(level: PackedLevel, state: Tensor, damping: Tensor, options: LMOptions) -> None:
