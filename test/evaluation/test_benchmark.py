@@ -18,10 +18,12 @@ from pixloc_ros.datasets import read_poses
 from pixloc_ros.datasets.benchmarks import LAYOUTS, Roots, parts_of, write_missing_queries
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation.benchmark_options import BenchmarkOptions, options_of, weights_of
+from pixloc_ros.evaluation.benchmark_tasks import tasks_of
 from pixloc_ros.evaluation.crew import Lost, spread
 from pixloc_ros.features import open_network
 from pixloc_ros.mapping import read_colmap
 from pixloc_ros.options import override
+from pixloc_ros.retrieval import Covisibility
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +175,27 @@ def test_as_published(minis, tmp_path, capsys):
 def pairs_of(mini):
     file = mini.outputs / mini.part / "pairs-query-netvlad10.txt"
     return file.read_text().splitlines()
+
+
+def test_references_apart_from_the_others_are_left_out(minis, monkeypatch):
+    mini, results = minis("Cambridge")
+    layout = LAYOUTS["Cambridge"]
+    part = parts_of(layout, Roots(mini.data, mini.outputs, results), [mini.part])[0]
+    model = read_colmap(part.sfm)
+
+    def tasks(*settings):
+        options = options_of("Cambridge", ["procedure=published", *settings])
+        return tasks_of(part, options, model, 1, None)
+
+    everything = tasks()[0].references
+    assert len(everything) == 5
+    # all see one room: pretend that the first sees another
+    monkeypatch.setattr(Covisibility, "largest_cluster", lambda self, seen: list(seen)[1:])
+    assert tasks()[0].references == everything
+    for setting in ("filter_covisibility=true", "do_pose_approximation=true"):
+        assert tasks(f"refinement.{setting}")[0].references == everything[1:]
+    start = tasks("refinement.filter_covisibility=true")[0].prior
+    assert torch.allclose(start.matrix(), model.pose(model.names.index(everything[1])).matrix())
 
 
 def test_what_was_published_for_each_benchmark():
