@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from tqdm import tqdm
 
@@ -17,33 +18,20 @@ from pixloc_ros.datasets.sequence import pose_at, read_timestamps, read_trajecto
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import ImageError, read_image
 from pixloc_ros.geometry import Pose
-from pixloc_ros.localization import LocalizationResult, Localizer, LocalizerOptions, Prior, Status
+from pixloc_ros.localization import (
+    LocalizationResult,
+    Localizer,
+    LocalizerOptions,
+    Prior,
+    RunWriter,
+    Status,
+    View,
+    facts_of,
+)
+from pixloc_ros.localization.run_file import SUFFIX as RUN_SUFFIX
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.options import override
 from pixloc_ros.retrieval import rank_by_global_features
-
-
-def as_json(result: LocalizationResult) -> dict[str, Any]:
-    """What the report says of one query."""
-    entry: dict[str, Any] = {
-        "status": result.status.value,
-        "reason": result.reason,
-        "from_prior": result.from_prior,
-        "references": list(result.references),
-        "timings_ms": {k: round(v, 2) for k, v in result.timings_ms.items()},
-    }
-    if result.status in (Status.SUCCESS, Status.REJECTED):
-        statistics = result.statistics
-        entry |= {
-            "points": statistics.points,
-            "visible": round(statistics.visible, 4),
-            "matches": statistics.matches,
-            "inliers": round(statistics.inliers, 4),
-            "cost": statistics.cost,
-        }
-    if result.ok:
-        entry["covariance"] = result.covariance.tolist()
-    return entry
 
 
 class _Carried:
@@ -92,6 +80,11 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--timestamps", metavar="FILE", help="lines 'name seconds'")
     parser.add_argument("--report", metavar="FILE.json", help="status and timings of every query")
+    parser.add_argument(
+        "--record",
+        metavar="FILE.pixrun",
+        help="keep every step of every alignment, for `view`, `plot` and `video`; slower",
+    )
     parser.add_network()
     parser.add_overrides()
     given = parser.parse_intermixed_args(arguments)
@@ -102,7 +95,10 @@ def run(arguments: Sequence[str]) -> int:
     ]
     if bool(given.odometry) != bool(given.timestamps):
         raise InputError("--odometry and --timestamps go together")
-    require_outputs([given.output, given.report], [given.map, given.weights, *lists])
+    if given.record and not given.record.endswith(RUN_SUFFIX):
+        raise InputError(f"--record {given.record}: the name of a run ends in {RUN_SUFFIX}")
+    outputs = [given.output, given.report, given.record]
+    require_outputs(outputs, [given.map, given.weights, *lists])
     queries = read_queries(given.queries)
     pairs = read_pairs(given.pairs) if given.pairs else None
     priors = read_poses(given.priors) if given.priors else {}
@@ -115,8 +111,12 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError(f"{folder}: no such folder of images")
 
     results: dict[str, LocalizationResult] = {}
-    with PixMap(given.map) as pixmap:
+    with PixMap(given.map) as pixmap, ExitStack() as stack:
         localizer = Localizer(pixmap, network_of(given), options)
+        recorder = None
+        if given.record:
+            localizer.tracing = True
+            recorder = stack.enter_context(RunWriter(given.record, pixmap))
         if given.global_features:
             pairs = rank_by_global_features(
                 given.global_features, pixmap.model.names, list(queries), options.references
@@ -137,14 +137,18 @@ def run(arguments: Sequence[str]) -> int:
             odom_from_cam = pose_at(odometry, stamps[name]) if odometry else None
             if odom_from_cam is not None:
                 prior = carried.prior(odom_from_cam)
-            results[name] = localizer.localize(image, camera, prior, references)
+            result = localizer.localize(image, camera, prior, references)
+            if recorder is not None:
+                stamp = stamps[name] if given.timestamps else float(len(results))
+                recorder.add(name, stamp, [View(image, camera)], prior, result)
+            results[name] = replace(result, trace=None)
             if odom_from_cam is not None:
                 carried.update(results[name], odom_from_cam)
 
     believed = {name: result.cam_from_map for name, result in results.items() if result.ok}
     write_poses(given.output, believed)
     if given.report:
-        report = {name: as_json(result) for name, result in results.items()}
+        report = {name: facts_of(result) for name, result in results.items()}
         write_text(given.report, json.dumps(report, indent=1) + "\n")
     counts = Counter(result.status.value for result in results.values())
     tried = [result.timings_ms["total"] for result in results.values() if result.timings_ms]

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pixloc_ros.errors import InputError
@@ -109,6 +110,20 @@ class Camera(TensorFields):
             distortion=tensor(*coefficients),
             limit=tensor(limit)[0],
         )
+
+    NUMBERS: ClassVar[int] = 15
+
+    def numbers(self) -> Tensor:
+        """(..., NUMBERS): size, focal, centre, distortion (8, zero-filled), limit."""
+        lens = F.pad(self.distortion, (0, 8 - self.distortion.shape[-1]))
+        return torch.cat([self.size, self.focal, self.centre, lens, self.limit[..., None]], -1)
+
+    @classmethod
+    def from_numbers(cls, numbers: Tensor, fisheye: bool) -> Camera:
+        """Inverse of `numbers`."""
+        lens = numbers[..., 6 : 10 if fisheye else 14]
+        size, focal, centre = (numbers[..., i : i + 2] for i in (0, 2, 4))
+        return cls(fisheye, size, focal, centre, lens, numbers[..., 14])
 
     def scale(self, factor: float | Tensor | Sequence[float]) -> Camera:
         """The camera of the image resized by `factor` (scalar, or (..., 2) for x and y)."""

@@ -10,6 +10,15 @@ from pixloc_ros.localization.result import (
     Reprojections,
     Status,
 )
+from pixloc_ros.localization.run_file import (
+    RecordedFrame,
+    RecordedView,
+    RunError,
+    RunFile,
+    RunWriter,
+    facts_of,
+)
+from pixloc_ros.localization.trace import Trace
 from pixloc_ros.localization.tracker import (
     TRANSITIONS,
     Event,
@@ -31,10 +40,17 @@ __all__ = [
     "MotionOptions",
     "Observed",
     "Prior",
+    "RecordedFrame",
+    "RecordedView",
     "Reprojections",
+    "RunError",
+    "RunFile",
+    "RunWriter",
     "State",
     "Status",
+    "Trace",
     "Tracker",
     "TrackerOptions",
     "View",
+    "facts_of",
 ]

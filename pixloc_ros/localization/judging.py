@@ -24,18 +24,23 @@ from pixloc_ros.mapping import PixMap
 class Judge:
     """Judges by what references of one map reach with each other.
 
-    sigma_factors: on the standard deviations of translation and rotation.
+    sigma_factors: on the standard deviations of translation and rotation. thresholds: squared
+    residual of the worst inlier at each level.
     """
 
     def __init__(
         self, pixmap: PixMap, options: GateOptions, sigma_factors: tuple[float, float]
     ) -> None:
-        self.inliers = InlierModel.of(pixmap.statistics[-1])
+        models = [InlierModel.of(statistics) for statistics in pixmap.statistics]
+        self.inliers = models[-1]
+        self.thresholds = [model.threshold for model in models]
         self._names, self._options = pixmap.model.names, options
         self._factors = torch.tensor(sigma_factors, dtype=torch.float64).repeat_interleave(3)
 
-    def judge(self, solution: Solution, queries: Sequence[Query]) -> LocalizationResult:
-        """The hypothesis that most points fit, believed or not."""
+    def judge(
+        self, solution: Solution, queries: Sequence[Query]
+    ) -> tuple[LocalizationResult, int]:
+        """The hypothesis that most points fit, believed or not, and its number."""
         system, start = solution.system, solution.start
         inlier = (system.squared < self.inliers.threshold) & system.valid
         inliers = torch.where(solution.failed, -1, inlier.sum(-1))
@@ -62,7 +67,7 @@ class Judge:
         covariance = claimed * self._factors[:, None] * self._factors
         reason = gate(statistics, self.inliers, covariance, self._options)
         reason = reason or self._ambiguity(inliers, system, best)
-        return LocalizationResult(
+        answer = LocalizationResult(
             status=Status.REJECTED if reason else Status.SUCCESS,
             reason=reason or "aligned",
             cam_from_map=pose,
@@ -74,6 +79,7 @@ class Judge:
             from_prior=start.matches is None,
             reprojections=self._reprojections(solution, queries, best),
         )
+        return answer, best
 
     def _shift(self, solution: Solution, camera: Camera, best: int) -> float:
         """Median way of the points, in pixels, from the level before the finest to the answer."""

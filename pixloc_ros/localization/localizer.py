@@ -109,6 +109,8 @@ class Localizer:
         self.covisibility = Covisibility(pixmap.model)
         # references that are not used, to see how others find what they show
         self.without: frozenset[int] = frozenset()
+        # whether answers tell every step; that takes several times as long
+        self.tracing = False
         self._number = {name: i for i, name in enumerate(pixmap.model.names)}
         self.extract = Extractor(network, pixmap.header.levels)
         options = self.options
@@ -268,9 +270,13 @@ class Localizer:
         self, watch: _Stopwatch, queries: Sequence[Query], start: Start
     ) -> LocalizationResult:
         with watch("align"):
-            solution = self._refinement.align(queries, start)
+            solution = self._refinement.align(queries, start, self.tracing)
         with watch("gate"):
-            return self._judge.judge(solution, queries)
+            answer, best = self._judge.judge(solution, queries)
+        if not self.tracing:
+            return answer
+        trace = self._refinement.trace(solution, best, self._judge.thresholds)
+        return replace(answer, trace=trace)
 
     def _check(self, view: View, prior: Prior | None) -> None:
         camera = view.camera

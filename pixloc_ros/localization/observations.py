@@ -21,11 +21,14 @@ MARGIN = 0.125
 class Observations:
     """N observations of map points by references.
 
-    points: (N, 3) float64, map frame. rows: (N,) of the feature store.
+    points: (N, 3) float64, map frame. rows: (N,) of the feature store. point, reference: (N,)
+    indices of the map.
     """
 
     points: Tensor
     rows: Tensor
+    point: np.ndarray
+    reference: np.ndarray
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -96,4 +99,9 @@ def gather(
         ]
         seen = np.concatenate(kept)
     rows = np.repeat(store.rows(references), counts) + within
-    return Observations(points[torch.from_numpy(seen)], torch.from_numpy(rows[seen]))
+    return Observations(
+        points[torch.from_numpy(seen)],
+        torch.from_numpy(rows[seen]),
+        observed[seen],
+        np.repeat(np.asarray(references), counts)[seen],
+    )

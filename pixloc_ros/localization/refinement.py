@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from pixloc_ros.alignment import (
     AlignmentProblem,
     LinearSystem,
     LMOptions,
+    LMResult,
     QueryMap,
     RigProblem,
     align,
@@ -25,6 +27,7 @@ from pixloc_ros.features import FeatureNetwork, ImagePyramid
 from pixloc_ros.geometry import Camera, Pose, RobustKernel
 from pixloc_ros.localization.matching import Matches
 from pixloc_ros.localization.observations import LocalFrame, Observations, gather
+from pixloc_ros.localization.trace import Trace, Tracer
 from pixloc_ros.mapping import FeatureStore, PixMap
 from pixloc_ros.mapping.feature_store import take
 
@@ -60,6 +63,7 @@ class Solution:
 
     poses, before: rig_from_local at the end, and at the level before the finest. system: at
     the end, the points of the views one after the other. compared: observations in all.
+    tracer: what it went through, where that was asked for.
     """
 
     poses: Pose
@@ -70,6 +74,7 @@ class Solution:
     frame: LocalFrame
     observations: tuple[Observations, ...]
     start: Start
+    tracer: Tracer | None = None
 
 
 @dataclass(frozen=True)
@@ -87,25 +92,9 @@ class _Layout:
         return [
             self.hypotheses * 12,
             self.views * 12,
-            self.levels * self.views * _CAMERA,
+            self.levels * self.views * Camera.NUMBERS,
             self.views * self.room * 3,
         ]
-
-
-_CAMERA = 15
-"""Numbers of a camera: size, focal, centre, distortion (8), limit."""
-
-
-def _camera_numbers(camera: Camera) -> list[float]:
-    lens = camera.distortion.tolist()
-    parts = (camera.size, camera.focal, camera.centre)
-    flat = [number for part in parts for number in part.tolist()]
-    return [*flat, *lens, *[0.0] * (8 - len(lens)), float(camera.limit)]
-
-
-def _camera(numbers: Tensor, fisheye: bool) -> Camera:
-    lens = numbers[6:10] if fisheye else numbers[6:14]
-    return Camera(fisheye, numbers[0:2], numbers[2:4], numbers[4:6], lens, numbers[14])
 
 
 def _flat(pose: Pose) -> Tensor:
@@ -114,6 +103,11 @@ def _flat(pose: Pose) -> Tensor:
 
 def _pose(numbers: Tensor) -> Pose:
     return Pose(numbers[..., :9].unflatten(-1, (3, 3)), numbers[..., 9:])
+
+
+def _without_padding(counts: Sequence[int], room: int) -> Tensor:
+    """Which of the points of all views are observations, (views * room,)."""
+    return (torch.arange(room) < torch.tensor(counts)[:, None]).flatten()
 
 
 class Refinement:
@@ -136,8 +130,11 @@ class Refinement:
         ]
         self._replay = Replay(network.device)
 
-    def align(self, queries: Sequence[Query], start: Start) -> Solution:
-        """Align the starts with the references of all views together."""
+    def align(self, queries: Sequence[Query], start: Start, trace: bool = False) -> Solution:
+        """Align the starts with the references of all views together.
+
+        trace: keep every step, which takes the slower way that tells of them.
+        """
         # those of all views are asked for at once: they stay where they are until the end
         self._store.rows([r for seen in start.references for r in seen])
         observations = tuple(
@@ -173,12 +170,12 @@ class Refinement:
         for level in range(layout.levels):
             for query in queries:
                 scaled = query.pyramid.levels[level].camera(query.camera)
-                cameras.append(_camera_numbers(scaled))
+                cameras.append(scaled.numbers())
         numbers = torch.cat(
             [
                 _flat(frame.from_map(start.poses)).flatten(),
                 torch.cat([_flat(q.cam_from_rig) for q in queries]).float(),
-                torch.tensor(cameras).flatten(),
+                torch.cat(cameras).float(),
                 points.flatten(),
             ]
         )
@@ -188,9 +185,15 @@ class Refinement:
             for level in query.pyramid.levels
             for part in (level.features, level.confidence)
         ]
+        tracer = Tracer() if trace else None
         with torch.no_grad():
-            (answer,) = self._replay(self._solve, [numbers, rows, *maps], layout)
-        return self._solution(answer.cpu(), layout, frame, observations, start)
+            if tracer is None:
+                (answer,) = self._replay(self._solve, [numbers, rows, *maps], layout)
+            else:
+                inputs = (tensor.to(self._device) for tensor in (numbers, rows, *maps))
+                (answer,) = self._solve(*inputs, layout, tracer=tracer)
+        solution = self._solution(answer.cpu(), layout, frame, observations, start)
+        return replace(solution, tracer=tracer)
 
     def _problem(
         self, level: int, layout: _Layout, parts: Sequence[Tensor], rows: Tensor, maps: Sequence
@@ -201,11 +204,12 @@ class Refinement:
             number = level * layout.views + view
             known = rows[view].clamp(min=0)
             confidence = take(self._store.confidence[level], known).float()
+            numbers = cameras.view(-1, Camera.NUMBERS)[number]
             at = 2 * (view * layout.levels + level)
             problems.append(
                 AlignmentProblem(
                     QueryMap.of(maps[at], maps[at + 1]),
-                    _camera(cameras.view(-1, _CAMERA)[number], layout.fisheye[view]),
+                    Camera.from_numbers(numbers, layout.fisheye[view]),
                     points.view(layout.views, 1, layout.room, 3)[view],
                     take(self._store.features[level], known)[None],
                     confidence[None],
@@ -217,7 +221,23 @@ class Refinement:
             return problems[0]
         return RigProblem(tuple(problems), tuple(map(_pose, mounts.view(-1, 12))))
 
-    def _solve(self, numbers: Tensor, rows: Tensor, *more: Any) -> tuple[Tensor, ...]:
+    def _align(
+        self,
+        problems: Sequence[AlignmentProblem | RigProblem],
+        levels: range,
+        poses: Pose,
+        tracer: Tracer | None,
+        parents: Sequence[int],
+    ) -> LMResult:
+        chosen = [problems[level] for level in levels]
+        damping = [self._damping[level] for level in levels]
+        if tracer is None:
+            return align(chosen, poses, damping, self._lm)
+        return tracer.align(chosen, poses, damping, self._lm, levels, parents)
+
+    def _solve(
+        self, numbers: Tensor, rows: Tensor, *more: Any, tracer: Tracer | None = None
+    ) -> tuple[Tensor, ...]:
         """All of an alignment in one go, on the device.
 
         Matches are as good as the cells they were found in: their poses start there. A prior
@@ -232,18 +252,20 @@ class Refinement:
             self._problem(level, layout, parts, rows, maps) for level in range(layout.levels)
         ]
         begin = _pose(parts[0].view(-1, 12))
-        fine, lm = max(layout.levels - 2, 0), self._lm
-        poses = begin
+        fine, last = max(layout.levels - 2, 0), layout.levels - 1
+        poses, parents = begin, [-1] * len(begin)
         for level in range(fine if layout.from_prior else 0):
-            moved = align([problems[level]], poses, self._damping[level : level + 1], lm)
+            moved = self._align(problems, range(level, level + 1), poses, tracer, parents)
             cost = torch.where(moved.failed, math.inf, moved.cost)
-            poses = Pose.cat([begin[:1], moved.pose[cost.argsort()[:KEPT]]])
-        last = layout.levels - 1
+            best = cost.argsort()[:KEPT]
+            poses = Pose.cat([begin[:1], moved.pose[best]])
+            if tracer is not None:
+                parents = [-1, *best.tolist()]
         lost = torch.zeros_like(poses.translation[:, 0], dtype=torch.bool)
         if fine < last:
-            coarse = align(problems[fine:last], poses, self._damping[fine:last], lm)
-            poses, lost = coarse.pose, coarse.failed
-        result = align(problems[last:], poses, self._damping[last:], lm)
+            coarse = self._align(problems, range(fine, last), poses, tracer, parents)
+            poses, lost, parents = coarse.pose, coarse.failed, list(range(len(coarse.pose)))
+        result = self._align(problems, range(last, last + 1), poses, tracer, parents)
         system = result.system
         known = (rows >= 0) & (
             take(self._store.confidence[last], rows.flatten().clamp(min=0)).view_as(rows) > 0
@@ -256,6 +278,34 @@ class Refinement:
             system.weight, known.flatten()[None].expand(len(lost), -1),
         ]  # fmt: skip
         return (torch.cat([part.float() for part in answer], 1),)
+
+    def trace(self, solution: Solution, best: int, thresholds: Sequence[float]) -> Trace:
+        """The way of one hypothesis of a solution that was traced.
+
+        thresholds: squared residual of the worst inlier at each level.
+        """
+        if solution.tracer is None:
+            raise ValueError("the solution was not traced")
+        counts = [len(o) for o in solution.observations]
+        steps = solution.tracer.steps(best)
+        room = len(steps[0].squared) // len(counts)
+        real = _without_padding(counts, room)
+        residual, confidence, poses = [], [], []
+        for step in steps:
+            share = step.squared.cpu() / thresholds[step.level]
+            residual.append(torch.where(step.valid.cpu() > 0, share, math.inf)[real])
+            confidence.append(step.confidence.cpu()[real])
+            pose = solution.frame.to_map(step.pose.to("cpu"))
+            poses.append(torch.cat([pose.quaternion(), pose.translation]))
+        return Trace(
+            levels=np.array([step.level for step in steps], np.uint8),
+            poses=torch.stack(poses).numpy(),
+            residual=torch.stack(residual).float().numpy(),
+            confidence=torch.stack(confidence).float().numpy(),
+            points=np.concatenate([o.point for o in solution.observations]),
+            references=np.concatenate([o.reference for o in solution.observations]),
+            views=np.repeat(np.arange(len(counts)), counts).astype(np.uint8),
+        )
 
     def _solution(
         self,
@@ -271,10 +321,7 @@ class Refinement:
             poses, before, failed, hessian, gradient, cost, pixels, squared, valid, confidence,
             weight, known,
         ) = answer.split(sizes, 1)  # fmt: skip
-        # the padding goes
-        views = torch.arange(layout.views).repeat_interleave(layout.room)
-        within = torch.arange(layout.room).repeat(layout.views)
-        real = within < torch.tensor([len(o) for o in observations])[views]
+        real = _without_padding([len(o) for o in observations], layout.room)
         return Solution(
             poses=_pose(poses),
             before=_pose(before),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pixloc_ros.geometry import Pose
+from pixloc_ros.localization.trace import Trace
 
 
 class Status(str, Enum):
@@ -71,7 +72,8 @@ class LocalizationResult:
 
     cam_from_map: batch shape (), float64. covariance: (6, 6) of its left perturbation
     (translation, rotation) in the camera frame. references: names that were aligned with.
-    reprojections: of each view. timings_ms: wall time of each stage.
+    reprojections: of each view. timings_ms: wall time of each stage. trace: every step, where
+    the localizer was asked for them.
     """
 
     status: Status
@@ -85,6 +87,7 @@ class LocalizationResult:
     from_prior: bool = False
     reprojections: tuple[Reprojections, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
+    trace: Trace | None = None
 
     @property
     def ok(self) -> bool:
