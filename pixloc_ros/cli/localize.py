@@ -28,7 +28,6 @@ from pixloc_ros.localization import (
     View,
     facts_of,
 )
-from pixloc_ros.localization.run_file import SUFFIX as RUN_SUFFIX
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.options import override
 from pixloc_ros.retrieval import rank_by_global_features
@@ -95,8 +94,6 @@ def run(arguments: Sequence[str]) -> int:
     ]
     if bool(given.odometry) != bool(given.timestamps):
         raise InputError("--odometry and --timestamps go together")
-    if given.record and not given.record.endswith(RUN_SUFFIX):
-        raise InputError(f"--record {given.record}: the name of a run ends in {RUN_SUFFIX}")
     outputs = [given.output, given.report, given.record]
     require_outputs(outputs, [given.map, given.weights, *lists])
     queries = read_queries(given.queries)

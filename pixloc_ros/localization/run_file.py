@@ -136,6 +136,8 @@ class RunWriter:
     def __init__(self, path: str | os.PathLike[str], pixmap: PixMap) -> None:
         self.path = Path(path)
         self._map = pixmap
+        if self.path.suffix != SUFFIX:
+            raise RunError(f"{path}: the name of a run ends in {SUFFIX}")
         header = pixmap.header
         facts = {
             "map": str(pixmap.path.resolve()),

@@ -40,6 +40,7 @@ from pixloc_ros.ros.observer import Observer
 from pixloc_ros.ros.odometry import OdometryBuffer
 from pixloc_ros.ros.outputs import Diagnostics, Outputs
 from pixloc_ros.ros.pose_hint import belief_at, belief_of
+from pixloc_ros.ros.recording import Recording
 from pixloc_ros.ros.requests import Requests
 from pixloc_ros.ros.serving import Serving
 from pixloc_ros.ros.worker import Worker
@@ -94,7 +95,13 @@ class LocalizationNode(LifecycleNode):
             missing = node_parameters.missing_file(p)
             if missing:
                 raise InputError(missing)
-            self._serving = Serving.load(p)
+            serving = Serving.load(p)
+            try:
+                self._record(p.record, serving)
+            except InputError:
+                serving.close()
+                raise
+            self._serving = serving
         except InputError as error:
             return self._failed(error)
         self._odometry = OdometryBuffer(
@@ -218,6 +225,7 @@ class LocalizationNode(LifecycleNode):
         self.destroy_subscription(self._hints)
         self._outputs.close()
         self._transforms.close()
+        self._recording.close()
         self._serving.close()
         self._serving = None
         if torch.cuda.is_available():
@@ -247,13 +255,25 @@ class LocalizationNode(LifecycleNode):
             self._serve(self._next)
             self._next = None
 
+    def _record(self, path: str, serving: Serving) -> None:
+        logger = self.get_logger()
+        self._recording = Recording(path, serving, logger.error)
+        if self._recording.path is not None:
+            logger.info(f"recording to {self._recording.path}")
+
     def _serve(self, serving: Serving) -> None:
         """Another map in place of the one that is served."""
         assert self._serving is not None
         if self._active:
             self._worker.stop()
+        self._recording.close()
         self._serving.close()
         self._serving = serving
+        try:
+            self._record(self.parameters.record, serving)
+        except InputError as error:
+            self.get_logger().error(f"not recorded: {error}")
+            self._record("", serving)
         self._forget("another map is served")
         self._outputs.map(serving.map)
         if self._active:
@@ -472,6 +492,7 @@ class LocalizationNode(LifecycleNode):
         self._outputs.status(status)
         for request in requests:
             request.told = (result.ok, _told(result, fix, status.message))
+        self._recording.add(stamp, views, prior, result)
         if self._outputs.debug_wanted and result.status is not Status.BAD_INPUT:
             header = Header(
                 stamp=frames[0].image.header.stamp, frame_id=frames[0].image.header.frame_id

@@ -46,6 +46,9 @@ class NodeParameters:
         0, "CPU threads of network and alignment; 0 lets torch decide.", (0, 256)
     )
     cache_mb: float = _parameter(512.0, "Memory for map features on the device.", (1.0, 1e6))
+    record: str = _parameter(
+        "", "Keep every answer with all its steps in this .pixrun file; slower. Empty: do not."
+    )
     autostart: bool = _parameter(
         True, "Configure and activate at once; false waits for a lifecycle manager."
     )

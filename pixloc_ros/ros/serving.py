@@ -50,6 +50,7 @@ class Serving:
         """The same map, with the network moved to the CPU."""
         network, old = self.network.cpu(), self.localizer
         localizer = Localizer(self.map, network, old.options, old.cache_mb)
+        localizer.tracing = old.tracing
         return Serving(self.path, self.map, network, localizer)
 
     def close(self) -> None:

@@ -225,6 +225,8 @@ def test_parameters_are_described_and_guarded(story):
         ({"localizer": "[referenecs=3]"}, "nearest is 'references'"),
         ({"localizer": "[kernel_scale=0]"}, "setting kernel_scale"),
         ({"weights": "/nowhere.tar"}, "parameter weights"),
+        ({"record": "/nowhere/a.pixrun"}, "No such file"),
+        ({"record": "drive.bag"}, "ends in .pixrun"),
     ],
 )
 def test_impossible_parameters_stop_the_start(room, parameters, message):

@@ -1,0 +1,55 @@
+"""A node that keeps what it did."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from pixloc_ros.datasets.rendered_room import base_pose, mount
+from pixloc_ros.localization import RunFile
+
+
+def room_truth(told, number):
+    """cam_from_map of a frame, from where the robot was and how the camera is mounted."""
+    stamp = told.robot.frames[number].stamp
+    return (base_pose(stamp - 100.0, 1.0) @ mount()).inverse()
+
+
+def test_what_the_node_did_is_kept(story, tmp_path):
+    path = tmp_path / "drive.pixrun"
+    path.write_text("an earlier recording")
+    told = story(record=str(path))
+    robot = told.robot
+    for number in (0, 2, 4):
+        told.step(number)
+    told.wait(lambda: len(robot.poses) == 2)
+    run_path = tmp_path / "drive-1.pixrun"
+    with RunFile(run_path) as run:  # while the node goes on
+        told.wait(lambda: run.refresh() == 3)
+        frames = [run[i] for i in range(3)]
+    assert path.read_text() == "an earlier recording"
+    # one estimate is no fix
+    assert [frame.prior is None for frame in frames] == [True, True, False]
+    assert [frame.stamp for frame in frames] == pytest.approx(
+        [robot.frames[number].stamp for number in (0, 2, 4)], abs=1e-3
+    )
+    for frame, number in zip(frames, (0, 2, 4), strict=True):
+        assert frame.ok
+        assert len(frame.trace) > 1
+        metres, _ = frame.cam_from_map.distance(room_truth(told, number))
+        assert float(metres) < 0.03
+
+
+def test_a_full_disk_ends_the_recording_only(story, tmp_path, monkeypatch):
+    told = story(record=str(tmp_path / "drive.pixrun"))
+    robot = told.robot
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(told.node._recording._writer._file, "write", full, raising=False)
+    for number in (0, 2, 4):
+        told.step(number)
+    told.wait(lambda: len(robot.poses) == 2)
+    assert told.node._recording.path is None
