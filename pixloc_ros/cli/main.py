@@ -28,6 +28,9 @@ COMMANDS = {
     "preprocess": "scene files and photographs for training",
     "train": "a network, on synthetic scenes or on image pairs",
     "export": "the network as an ONNX file",
+    "view": "a map, a recorded run, or a running node in the web browser",
+    "plot": "pictures of a recorded run",
+    "video": "confidences and reprojections of a sequence as videos",
     "bench": "the speed of each stage on this machine",
 }
 
@@ -46,7 +49,7 @@ def usage() -> str:
     )
 
 
-INTERRUPTED = {"localization_node": 0}
+INTERRUPTED = {"localization_node": 0, "view": 0}
 """Exit codes after Ctrl-C, where that is how a command ends; 130 for the others."""
 
 
@@ -139,3 +142,6 @@ preprocess = _script("preprocess")
 train = _script("train")
 bench = _script("bench")
 export = _script("export")
+view = _script("view")
+plot = _script("plot")
+video = _script("video")

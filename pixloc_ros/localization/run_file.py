@@ -29,7 +29,7 @@ import torch
 from pixloc_ros.errors import InputError
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.localization.localizer import View
-from pixloc_ros.localization.result import LocalizationResult, Prior, Status
+from pixloc_ros.localization.result import LocalizationResult, Prior, Reprojections, Status
 from pixloc_ros.localization.trace import Trace
 from pixloc_ros.mapping import PixMap
 
@@ -83,6 +83,17 @@ class RecordedFrame:
     @property
     def ok(self) -> bool:
         return self.facts["status"] == Status.SUCCESS.value
+
+    def reprojections(self, step: int, view: int) -> Reprojections:
+        """Where a view, as it was kept, shows the visible points at a step of the trace."""
+        if self.trace is None:
+            return Reprojections(np.zeros((0, 2)), np.zeros(0))
+        here = (self.trace.views == view) & np.isfinite(self.trace.residual[step])
+        recorded = self.views[view]
+        pose = recorded.cam_from_rig @ self.trace.pose(step)
+        inside = pose.transform(torch.from_numpy(self.points[here]))
+        pixels, _ = recorded.shrunk.project(inside)
+        return Reprojections(pixels.numpy(), self.trace.residual[step][here])
 
 
 def facts_of(result: LocalizationResult) -> dict[str, Any]:

@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from pixloc_ros.errors import InputError
+from pixloc_ros.visualization.style import BLUE, GRAY, new_figure, panels, save
 
 
 def plot_basin(curves: Sequence[Mapping[str, Any]], output: str | os.PathLike[str]) -> None:
-    """Write a PNG of success against the error of the start.
+    """Write success against the error of the start.
 
     curves: each `label` and `points` with degrees, metres, found (share), as `basin` writes them.
     """
-    figure = Figure(figsize=(7, 4.5), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    figure = new_figure(7, 4.5)
+    (axes,) = panels(figure)
     for curve in curves:
         points = curve["points"]
         axes.plot(
@@ -38,8 +36,8 @@ def plot_basin(curves: Sequence[Mapping[str, Any]], output: str | os.PathLike[st
     axes.set_xlabel("error of the start")
     axes.set_ylabel("aligned to the truth, %")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    figure.savefig(output)
+    axes.legend()
+    save(figure, output)
 
 
 class Errors(Protocol):
@@ -52,16 +50,11 @@ class Errors(Protocol):
     def degrees(self) -> np.ndarray: ...
 
 
-def plot_cumulative(errors: Mapping[str, Errors], output: str | os.PathLike[str]) -> None:
-    """Write the share of queries below each error, in metres and in degrees, a curve a name.
-
-    output: PNG, SVG or PDF by its suffix. Raises InputError for another one.
-    """
-    if Path(output).suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise InputError(f"{output}: a plot is a .png, .svg or .pdf")
-    figure = Figure(figsize=(9, 4), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, unit in zip(figure.subplots(1, 2), ("metres", "degrees"), strict=True):
+def cumulative(errors: Mapping[str, Errors]) -> Figure:
+    """The share of queries below each error, in metres and in degrees, a curve a name."""
+    figure = new_figure(9, 4)
+    both = panels(figure, 1, 2)
+    for axes, unit in zip(both, ("metres", "degrees"), strict=True):
         for name, one in errors.items():
             # the axis is logarithmic
             values = np.sort(getattr(one, unit)).clip(min=1e-6)
@@ -73,5 +66,25 @@ def plot_cumulative(errors: Mapping[str, Errors], output: str | os.PathLike[str]
         axes.set_xlabel(f"error, {unit}")
         axes.set_ylabel("queries below, %")
         axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize=8)
-    figure.savefig(output)
+    both[-1].legend()
+    return figure
+
+
+def plot_starts(starts: Errors, ends: Errors, output: str | os.PathLike[str]) -> None:
+    """Write the error of every answer against that of the pose it began at."""
+    figure = new_figure(9, 4)
+    for axes, unit in zip(panels(figure, 1, 2), ("metres", "degrees"), strict=True):
+        before = getattr(starts, unit).clip(min=1e-6)
+        after = getattr(ends, unit).clip(min=1e-6)
+        both = np.concatenate([before, after])
+        finite = both[np.isfinite(both)]
+        low, high = (finite.min(), finite.max()) if len(finite) else (0.1, 1.0)
+        axes.plot([low, high], [low, high], ":", color=GRAY, label="as at the start")
+        axes.plot(before, after, "o", color=BLUE, markersize=3.5, label="queries")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel(f"error of the start, {unit}")
+        axes.set_ylabel(f"error of the answer, {unit}")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    save(figure, output)

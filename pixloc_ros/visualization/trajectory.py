@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+
+from pixloc_ros.visualization.style import BLUE, PURPLE, VERMILION, new_figure, panels, save
 
 
 def _widest(path: np.ndarray) -> list[int]:
@@ -23,7 +23,7 @@ def plot_trajectory(
     odometry: np.ndarray,
     title: str,
 ) -> None:
-    """Write a PNG; all positions are (n, 3) in the map frame, metres, and may be empty but truth.
+    """All positions are (n, 3) in the map frame, metres, and may be empty but truth.
 
     odometry: the path that odometry alone would have given from the first fix.
     """
@@ -33,16 +33,15 @@ def plot_trajectory(
         x, y = positions.reshape(-1, 3)[:, plane].T
         return x, y
 
-    figure = Figure(figsize=(9, 7), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    figure = new_figure(9, 7)
+    (axes,) = panels(figure)
     axes.plot(*flat(points), ".", color="0.75", markersize=1.5, label="map points", zorder=1)
-    axes.plot(*flat(references), "^", color="tab:blue", markersize=4, label="references", zorder=2)
+    axes.plot(*flat(references), "^", color=BLUE, markersize=4, label="references", zorder=2)
     if len(odometry):
-        axes.plot(*flat(odometry), ":", color="tab:purple", label="odometry alone", zorder=3)
+        axes.plot(*flat(odometry), ":", color=PURPLE, label="odometry alone", zorder=3)
     axes.plot(*flat(truth), "-", color="black", linewidth=1.2, label="ground truth", zorder=4)
     axes.plot(
-        *flat(estimates), "o", color="tab:red", markersize=3.5, label="published poses", zorder=5
+        *flat(estimates), "o", color=VERMILION, markersize=3.5, label="published poses", zorder=5
     )
     # outliers of the point cloud would shrink the drive to a dot
     both = np.concatenate([truth[:, plane], references.reshape(-1, 3)[:, plane]])
@@ -54,5 +53,5 @@ def plot_trajectory(
     axes.set_xlabel(f"{'xyz'[plane[0]]} in m")
     axes.set_ylabel(f"{'xyz'[plane[1]]} in m")
     axes.set_title(title)
-    axes.legend(loc="upper right", fontsize=8)
-    figure.savefig(output)
+    axes.legend(loc="upper right")
+    save(figure, output)
