@@ -13,11 +13,23 @@ from pixloc_ros.cli.options import Parser, require_outputs
 from pixloc_ros.datasets import read_poses, write_text
 from pixloc_ros.datasets.sequence import read_timestamps
 from pixloc_ros.errors import InputError
-from pixloc_ros.evaluation import PoseErrors, as_html, as_json, as_table, comparison
+from pixloc_ros.evaluation import (
+    Exhibit,
+    PoseErrors,
+    as_html,
+    as_json,
+    as_table,
+    comparison,
+)
 from pixloc_ros.evaluation.trajectory import trajectory_errors
 from pixloc_ros.evaluation.uncertainty import LEVELS, as_lines, claims_of_report
+from pixloc_ros.localization import RunFile
 from pixloc_ros.visualization.curves import cumulative
-from pixloc_ros.visualization.style import save
+from pixloc_ros.visualization.overlay import as_jpeg, draw_frame
+from pixloc_ros.visualization.style import as_svg, save
+
+WORST = 10
+"""Queries that a page shows."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -39,9 +51,17 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--plot", metavar="FILE.png", help="cumulative errors; also .svg and .pdf")
     parser.add_argument("--json", metavar="FILE", help="write the numbers, every query's too")
-    parser.add_argument("--html", metavar="FILE", help="write a page")
+    parser.add_argument("--html", metavar="FILE", help="write a page with tables and curves")
+    parser.add_argument(
+        "--run",
+        metavar="RUN.pixrun",
+        help="as `localize --record` writes it: the page shows the ten worst queries",
+    )
     given = parser.parse_args(arguments)
-    inputs = [given.ground_truth, given.results, given.nees, given.baseline, given.timestamps]
+    inputs = [given.ground_truth, given.results, given.nees, given.baseline]
+    inputs += [given.timestamps, given.run]
+    if given.run and not given.html:
+        raise InputError("--run is for the page: --html FILE")
     require_outputs([given.json, given.html, given.plot], inputs)
     truth, results = read_poses(given.ground_truth), read_poses(given.results)
     if not truth:
@@ -58,9 +78,10 @@ def run(arguments: Sequence[str]) -> int:
     else:
         print(as_table(errors))
     numbers = as_json(errors)
+    said: list[str] = []
     if given.nees:
         claims = claims_of_report(_read_report(given.nees), results, truth)
-        print("\n".join(as_lines(claims)))
+        said += as_lines(claims)
         numbers["nees"] = {
             "answers": len(claims),
             "mean": float(claims.nees().mean()),
@@ -70,15 +91,36 @@ def run(arguments: Sequence[str]) -> int:
     if given.timestamps:
         stamps = read_timestamps(given.timestamps, results)
         path = trajectory_errors(truth, results, stamps)
-        print(path.as_text())
+        said.append(path.as_text())
         numbers["trajectory"] = asdict(path)
+    print("\n".join(said), end="\n" if said else "")
     if given.plot:
         save(cumulative(curves), given.plot)
     if given.json:
         write_text(given.json, json.dumps(numbers, indent=1) + "\n")
     if given.html:
-        write_text(given.html, as_html(errors, f"{given.results} against {given.ground_truth}"))
+        exhibits = _exhibits(given.run, errors) if given.run else ()
+        title = f"{given.results} against {given.ground_truth}"
+        page = as_html(errors, title, as_svg(cumulative(curves)), exhibits, "\n".join(said))
+        write_text(given.html, page)
     return 0
+
+
+def _exhibits(path: str, errors: PoseErrors) -> list[Exhibit]:
+    """The ten worst queries with their pictures, as they were recorded."""
+    worst = [errors.names[i] for i in np.argsort(-errors.metres, kind="stable")[:WORST]]
+    found: dict[str, Exhibit] = {}
+    with RunFile(path) as recorded:
+        for number in range(len(recorded)):
+            frame = recorded[number]
+            if frame.name in worst:
+                found[frame.name] = Exhibit(
+                    frame.name,
+                    f"{frame.facts['status']}: {frame.facts['reason']}",
+                    as_jpeg(draw_frame(frame)),
+                )
+    missing = "not in the recorded run"
+    return [found.get(name) or Exhibit(name, missing, None) for name in worst]
 
 
 def _read_report(path: str) -> dict[str, object]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -116,30 +118,100 @@ def as_json(errors: PoseErrors) -> dict[str, Any]:
     }
 
 
-def as_html(errors: PoseErrors, title: str) -> str:
-    """One self-contained page: the table, then every query, worst first."""
+@dataclass(frozen=True)
+class Exhibit:
+    """A query that is worth a look. picture: JPEG, or None where there is none."""
 
-    def grid(rows: list[list[str]], tag: str = "td") -> str:
+    name: str
+    reason: str
+    picture: bytes | None
+
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; --bad: #d55e00; }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem;
+  padding: 0 1rem; }
+h1 { font-size: 1.4rem; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
+td, th { padding: .25em .55em; text-align: right; border-bottom: 1px solid var(--line); }
+td:first-child, th:first-child { text-align: left; white-space: nowrap; }
+.curves { background: white; border-radius: 6px; padding: .5rem; }
+.curves svg { width: 100%; height: auto; display: block; }
+.worst { display: grid; gap: 1.2rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); }
+figure { margin: 0; border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }
+figure img { width: 100%; height: auto; display: block; }
+figcaption { padding: .6rem .8rem; overflow-wrap: anywhere; }
+figcaption b { color: var(--bad); }
+"""
+
+
+def as_html(
+    errors: PoseErrors,
+    title: str,
+    curves: str = "",
+    exhibits: Sequence[Exhibit] = (),
+    text: str = "",
+) -> str:
+    """One self-contained page: the table, curves, queries with pictures, every query.
+
+    curves: SVG. exhibits: worst first. text: what else was measured, line by line.
+    """
+
+    def grid(rows: Sequence[Sequence[str]], tag: str = "td") -> str:
         return "".join(
             "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in row) + "</tr>\n"
             for row in rows
         )
 
-    order = errors.metres.argsort()[::-1]
+    def error(i: int) -> str:
+        if not math.isfinite(errors.metres[i]):
+            return "no pose"
+        return f"{errors.metres[i]:.4f} m, {errors.degrees[i]:.3f} deg"
+
+    number = {name: i for i, name in enumerate(errors.names)}
+    figures = []
+    for exhibit in exhibits:
+        picture = ""
+        if exhibit.picture is not None:
+            data = base64.b64encode(exhibit.picture).decode()
+            picture = f"<img src='data:image/jpeg;base64,{data}' alt='reprojections'>"
+        figures.append(
+            f"<figure>{picture}<figcaption>{html.escape(exhibit.name)}<br>"
+            f"<b>{error(number[exhibit.name])}</b><br>{html.escape(exhibit.reason)}"
+            "</figcaption></figure>"
+        )
+    order = np.argsort(-errors.metres, kind="stable")
     queries = [
         [errors.names[i], f"{errors.metres[i]:.4f}", f"{errors.degrees[i]:.3f}"] for i in order
     ]
-    return (
-        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        f"<title>{html.escape(title)}</title><style>body{{font-family:sans-serif;margin:2em}}"
-        "table{border-collapse:collapse;margin:1em 0}td,th{padding:.2em .7em;text-align:right;"
-        "border-bottom:1px solid #ddd}td:first-child{text-align:left}</style></head><body>\n"
-        f"<h1>{html.escape(title)}</h1>\n<p>Recalls are percentages; a query without a pose "
-        "counts as infinitely wrong.</p>\n<table>"
-        + grid([HEADINGS], "th")
-        + grid([_cells(*row) for row in _rows(errors)])
-        + "</table>\n<h2>Queries, worst first</h2>\n<table>"
-        + grid([["query", "m", "deg"]], "th")
-        + grid(queries)
-        + "</table></body></html>\n"
-    )
+    # an XML declaration has no place inside of a page
+    drawn = curves[curves.index("<svg") :] if curves else ""
+    parts = [
+        "<!doctype html>",
+        "<html lang='en'><head><meta charset='utf-8'>",
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>",
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{html.escape(title)}</h1>",
+        "<p>Recalls are percentages; a query without a pose counts as infinitely wrong.</p>",
+        f"<div class='wide'><table>{grid([HEADINGS], 'th')}",
+        grid([_cells(*row) for row in _rows(errors)]),
+        "</table></div>",
+        *([f"<pre class='wide'>{html.escape(text)}</pre>"] if text else []),
+        *([f"<h2>Errors</h2><div class='curves'>{drawn}</div>"] if drawn else []),
+    ]
+    if figures:
+        parts += [
+            f"<h2>The worst {len(figures)}</h2>",
+            "<p>Points of the map where they were aligned: green fits, orange is the bound of an "
+            "inlier, red is beyond.</p>",
+            f"<div class='worst'>{''.join(figures)}</div>",
+        ]
+    parts += [
+        "<h2>Queries, worst first</h2>",
+        f"<div class='wide'><table>{grid([['query', 'm', 'deg']], 'th')}",
+        f"{grid(queries)}</table></div>",
+        "</body></html>",
+    ]
+    return "\n".join(parts) + "\n"

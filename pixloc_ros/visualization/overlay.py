@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
-from pixloc_ros.localization import LocalizationResult, Reprojections
+from pixloc_ros.localization import LocalizationResult, RecordedFrame, Reprojections
 
 _ENDS = np.array([[0, 158, 115], [230, 159, 0], [213, 94, 0]], float)
 """Okabe and Ito's green, orange and vermilion: told apart by the colour-blind too."""
@@ -34,16 +36,39 @@ def draw_reprojections(image: np.ndarray, points: Reprojections) -> np.ndarray:
     return drawn
 
 
+def side_by_side(images: Sequence[np.ndarray]) -> np.ndarray:
+    """RGB images of any sizes in one, black below those that are less high."""
+    height = max(image.shape[0] for image in images)
+    return np.concatenate(
+        [np.pad(i, ((0, height - i.shape[0]), (0, 0), (0, 0))) for i in images], axis=1
+    )
+
+
+def draw_frame(frame: RecordedFrame, step: int = -1) -> np.ndarray:
+    """All views of a recorded frame side by side, with their reprojections at a step."""
+    if frame.trace is None:
+        return side_by_side([view.image for view in frame.views])
+    return side_by_side(
+        [
+            draw_reprojections(view.image, frame.reprojections(step, number))
+            for number, view in enumerate(frame.views)
+        ]
+    )
+
+
+def as_jpeg(image: np.ndarray) -> bytes:
+    """Of an RGB image."""
+    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
 def draw_result(images: list[np.ndarray], result: LocalizationResult, headline: str) -> np.ndarray:
     """All views of an answer side by side, under one line that says what became of it."""
     parts = list(images)
     for i, points in enumerate(result.reprojections):
         parts[i] = draw_reprojections(images[i], points)
-    height = max(part.shape[0] for part in parts)
-    padded = [np.pad(p, ((0, height - p.shape[0]), (0, 0), (0, 0))) for p in parts]
-    joined = np.concatenate(padded, 1)
+    joined = side_by_side(parts)
     bar = 22
-    canvas = np.zeros((height + bar, joined.shape[1], 3), np.uint8)
+    canvas = np.zeros((joined.shape[0] + bar, joined.shape[1], 3), np.uint8)
     canvas[bar:] = joined
     cv2.putText(
         canvas, headline, (6, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA

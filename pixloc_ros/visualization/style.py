@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,14 @@ def save(figure: Figure, output: str | os.PathLike[str]) -> None:
             figure.savefig(output, metadata={"Date": None} if _is_svg(output) else None)
     except OSError as error:
         raise InputError(f"{output}: {error.strerror or error}") from None
+
+
+def as_svg(figure: Figure) -> str:
+    """A figure as text."""
+    buffer = io.StringIO()
+    with rc_context(_SETTINGS):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
 
 
 def _is_svg(output: str | os.PathLike[str]) -> bool:

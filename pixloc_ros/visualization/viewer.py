@@ -20,7 +20,7 @@ from pixloc_ros.features import ImageError, read_image
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.localization import RecordedFrame, RunError, RunFile
 from pixloc_ros.mapping import PixMap
-from pixloc_ros.visualization.overlay import draw_reprojections, residual_colours
+from pixloc_ros.visualization.overlay import draw_frame, residual_colours
 from pixloc_ros.visualization.style import heat
 from pixloc_ros.visualization.video import encode
 
@@ -346,22 +346,8 @@ class Viewer:
                         placed, image = view.cam_from_rig @ pose, _fitted(view.image)
                         name = f"/run/cameras/{number}"
                         self._frustum(name, view.camera, placed, colour, 2.0, image)
-                handles["query"].image = _fitted(self.picture(frame, step))
+                handles["query"].image = _fitted(draw_frame(frame, step))
                 handles["note"].content = self._said(frame, step, pose)
-
-    @staticmethod
-    def picture(frame: RecordedFrame, step: int) -> np.ndarray:
-        """All views of a frame side by side, with their reprojections at a step."""
-        drawn = [
-            view.image
-            if frame.trace is None
-            else draw_reprojections(view.image, frame.reprojections(step, number))
-            for number, view in enumerate(frame.views)
-        ]
-        height = max(part.shape[0] for part in drawn)
-        return np.concatenate(
-            [np.pad(p, ((0, height - p.shape[0]), (0, 0), (0, 0))) for p in drawn], 1
-        )
 
     def _said(self, frame: RecordedFrame, step: int, pose: Pose | None) -> str:
         facts = frame.facts
