@@ -51,6 +51,7 @@ setup(
         "numba",
         "omegaconf",
         "rosbags",
+        "rosbags-image",
         "tqdm",
         "matplotlib",
         "typing-extensions",

@@ -8,12 +8,13 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.time import Time
 from std_msgs.msg import Header
 
+from pixloc_ros.datasets.camera_info import camera_of
 from pixloc_ros.features import ImageError
 from pixloc_ros.geometry import CameraError, Pose
 from pixloc_ros.localization import Observed, View
 from pixloc_ros.ros.bridge import TransformBuffer, TransformError, image_to_rgb
 from pixloc_ros.ros.cameras import Frame
-from pixloc_ros.ros.conversions import camera_of, seconds
+from pixloc_ros.ros.conversions import seconds
 from pixloc_ros.ros.odometry import OdometryBuffer
 from pixloc_ros.ros.parameters import NodeParameters
 

@@ -35,6 +35,9 @@ _SETTINGS: Any = {
 }
 
 
+_NO_METADATA: Any = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+
+
 def new_figure(width: float, height: float) -> Figure:
     """Of a size in inches, with no window behind it."""
     figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
@@ -66,7 +69,7 @@ def save(figure: Figure, output: str | os.PathLike[str]) -> None:
     require_format(output)
     try:
         with rc_context(_SETTINGS):
-            figure.savefig(output, metadata={"Date": None} if _is_svg(output) else None)
+            figure.savefig(output, metadata=_NO_METADATA if _is_svg(output) else None)
     except OSError as error:
         raise InputError(f"{output}: {error.strerror or error}") from None
 
@@ -75,7 +78,7 @@ def as_svg(figure: Figure) -> str:
     """A figure as text."""
     buffer = io.StringIO()
     with rc_context(_SETTINGS):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata=_NO_METADATA)
     return buffer.getvalue()
 
 

@@ -8,9 +8,9 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose as PoseMessage
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
+from pixloc_ros.datasets.camera_info import camera_of
 from pixloc_ros.geometry import CameraError, Pose
 from pixloc_ros.ros.conversions import (
-    camera_of,
     pose_from_message,
     pose_with_covariance,
     seconds,

@@ -10,14 +10,14 @@ def test_draws_what_was_published(tmp_path):
     path = np.stack([np.linspace(0, 4, 30), np.zeros(30), np.linspace(1, 2, 30)], -1)
     cloud = np.random.default_rng(0).uniform(-1, 5, (200, 3))
 
-    def red(estimates):
+    def vermilion(estimates):
         plot_trajectory(
             tmp_path / "p.png", cloud, path[::5], path, estimates, np.zeros((0, 3)), "drive"
         )
         image = cv2.imread(str(tmp_path / "p.png")).astype(int)
-        return int(((image[..., 2] > 180) & (image[..., :2].max(-1) < 80)).sum())
+        return int((np.abs(image - [0, 94, 213]).max(-1) < 30).sum())
 
-    few, many = red(path[:3]), red(path)
+    few, many = vermilion(path[:3]), vermilion(path)
     assert few > 20
     assert many > 3 * few
-    assert red(np.zeros((0, 3))) < few
+    assert vermilion(np.zeros((0, 3))) < few

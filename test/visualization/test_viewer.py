@@ -14,7 +14,6 @@ import urllib.request
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from pixloc_ros.cli.main import main
 from pixloc_ros.errors import InputError
@@ -40,32 +39,6 @@ def browser():
         pytest.skip("no Chromium is installed (Debian: apt install chromium-headless-shell)")
     with playwright.sync_playwright() as play:
         yield play.chromium.launch(executable_path=found, args=list(FLAGS))
-
-
-@pytest.fixture(scope="module")
-def recorded(room, localizer, tmp_path_factory):
-    """A run of three frames; the last one shows nothing."""
-    path = tmp_path_factory.mktemp("run") / "drive.pixrun"
-    localizer.tracing = True
-    step = torch.tensor([0.15, 0.0, 0.1, 0.0, 0.05, 0.0], dtype=torch.float64)
-    with RunWriter(path, localizer.map) as writer:
-        for number in (0, 2):
-            frame = room.sequence.frames[number]
-            image = read_image(room.sequence.images / frame.name)
-            prior = Prior(frame.truth.perturb(step))
-            result = localizer.localize(image, frame.camera, prior)
-            assert result.ok
-            writer.add(frame.name, frame.stamp, [View(image, frame.camera)], prior, result)
-        dark = np.zeros_like(image)
-        writer.add(
-            "dark.png",
-            9.0,
-            [View(dark, frame.camera)],
-            None,
-            localizer.localize(dark, frame.camera),
-        )
-    localizer.tracing = False
-    return path
 
 
 class Page:

@@ -1,0 +1,133 @@
+"""`video`: confidences and reprojections of a sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from pixloc_ros.cli.options import Parser, network_of
+from pixloc_ros.datasets.bag_images import BagImages
+from pixloc_ros.errors import InputError
+from pixloc_ros.features import check_image, default_levels, extract_pyramid, read_image
+from pixloc_ros.geometry import Camera, CameraError
+from pixloc_ros.localization import Localizer, Prior, RunFile
+from pixloc_ros.localization.run_file import SUFFIX as RUN_SUFFIX
+from pixloc_ros.mapping import PixMap
+from pixloc_ros.visualization.features import draw_confidence
+from pixloc_ros.visualization.overlay import draw_frame, draw_result
+from pixloc_ros.visualization.video import VideoWriter
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def _camera(words: str) -> Camera:
+    model, *numbers = words.replace(",", " ").split()
+    try:
+        width, height, *params = map(float, numbers)
+        return Camera.from_colmap(model, width, height, params)
+    except (ValueError, CameraError) as error:
+        raise InputError(f"--camera {words!r}: 'MODEL width height params...' ({error})") from None
+
+
+def _pictures(folder: Path) -> list[Path]:
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES)
+    if not found:
+        raise InputError(f"{folder}: no images in it")
+    return found
+
+
+class _Source:
+    """Images from a folder or a bag, and the camera that took them."""
+
+    def __init__(self, path: Path, topic: str, stack: ExitStack) -> None:
+        self._bag: BagImages | None = None
+        self._files: list[Path] = []
+        if path.is_dir() and not (path / "metadata.yaml").is_file():
+            self._files = _pictures(path)
+        elif path.exists():
+            self._bag = stack.enter_context(BagImages(path, topic))
+        else:
+            raise InputError(f"{path}: no such folder of images, bag or run")
+
+    def __len__(self) -> int:
+        return len(self._files) if self._bag is None else len(self._bag)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        if self._bag is not None:
+            yield from (image for _, image in self._bag)
+        else:
+            yield from map(read_image, self._files)
+
+    def camera(self) -> Camera:
+        if self._bag is None:
+            raise InputError("--map needs --camera 'MODEL width height params...'")
+        return self._bag.camera()
+
+
+def run(arguments: Sequence[str]) -> int:
+    parser = Parser("video", "Write confidence.mp4, and reprojections.mp4 of a run or with a map.")
+    parser.add_argument(
+        "source", metavar="SOURCE", help=f"folder of images, bag, or a {RUN_SUFFIX}"
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="made where it is missing")
+    parser.add_argument("--map", metavar="FILE", help="localize the images in it")
+    parser.add_argument(
+        "--camera", metavar="'MODEL w h params'", help="(default: camera_info of the bag)"
+    )
+    parser.add_argument("--topic", default="", help="of the bag's images")
+    parser.add_argument("--fps", type=float, default=10.0, help="frames a second (default 10)")
+    parser.add_argument("--level", type=int, default=-1, help="of the network's pyramid")
+    parser.add_network()
+    given = parser.parse_args(arguments)
+    if not 0.1 <= given.fps <= 1000:
+        raise InputError(f"--fps {given.fps}: 0.1 to 1000")
+    network = network_of(given).eval()
+    levels = default_levels(network)
+    if not -len(levels) <= given.level < len(levels):
+        raise InputError(f"--level {given.level}: 0 to {len(levels) - 1}")
+    wanted = [levels[given.level]]
+    source, output = Path(given.source), Path(given.output)
+    with ExitStack() as stack:
+        runs = source.suffix == RUN_SUFFIX
+        recorded = stack.enter_context(RunFile(source)) if runs else None
+        images = _Source(source, given.topic, stack) if recorded is None else None
+        localizer = None
+        if given.map:
+            if images is None:
+                raise InputError("--map: a recorded run is localized already")
+            camera = _camera(given.camera) if given.camera else images.camera()
+            pixmap = stack.enter_context(PixMap(given.map))
+            localizer = Localizer(pixmap, network)
+        output.mkdir(parents=True, exist_ok=True)
+        confidence = stack.enter_context(VideoWriter(output / "confidence.mp4", given.fps))
+        shown = None
+        if recorded is not None or localizer is not None:
+            shown = stack.enter_context(VideoWriter(output / "reprojections.mp4", given.fps))
+        if recorded is not None:
+            for number in tqdm(range(len(recorded)), unit="image"):
+                frame = recorded[number]
+                image = frame.views[0].image
+                pyramid = extract_pyramid(network, image, wanted)
+                confidence.add(draw_confidence(image, pyramid.levels[0]))
+                assert shown is not None
+                shown.add(draw_frame(frame))
+        else:
+            assert images is not None
+            prior = None
+            for read in tqdm(images, total=len(images), unit="image"):
+                image = check_image(read)
+                pyramid = extract_pyramid(network, image, wanted)
+                confidence.add(draw_confidence(image, pyramid.levels[0]))
+                if localizer is not None and shown is not None:
+                    answer = localizer.localize(image, camera, prior)
+                    shown.add(draw_result([image], answer, answer.reason))
+                    # the next image is near
+                    prior = Prior(answer.cam_from_map) if answer.ok else None
+    written = [video for video in (confidence, shown) if video is not None]
+    for video in written:
+        print(f"{video.path}: {video.frames} frames")
+    return 0
