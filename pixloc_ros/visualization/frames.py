@@ -103,7 +103,7 @@ def plot_convergence(
     fit.set_ylim(0, 103)
     beside = fit.twinx()
     beside.plot(steps, median, "s--", color=VERMILION, markersize=3)
-    beside.set_ylabel("median residual, 1 = inlier", color=VERMILION)
+    beside.set_ylabel("median residual", color=VERMILION)
     beside.set_ylim(0, None)
     # the last pose is at zero, which a logarithm has not
     way.semilogy(steps[:-1], np.maximum(metres[:-1], 1e-7), "o-", color=BLUE, markersize=3)
@@ -111,6 +111,7 @@ def plot_convergence(
     turn.semilogy(steps[:-1], np.maximum(degrees[:-1], 1e-6), "o-", color=BLUE, markersize=3)
     turn.set_ylabel("still to go, deg")
     turn.set_xlabel("step")
+    turn.xaxis.get_major_locator().set_params(integer=True)
     starts = [0, *(np.flatnonzero(np.diff(trace.levels.astype(int))) + 1).tolist(), len(trace)]
     for number, (begin, end) in enumerate(pairwise(starts)):
         size, level = levels[int(trace.levels[begin])]
