@@ -124,7 +124,7 @@ def run(arguments: Sequence[str]) -> int:
                 confidence.add(draw_confidence(image, pyramid.levels[0]))
                 if localizer is not None and shown is not None:
                     answer = localizer.localize(image, camera, prior)
-                    shown.add(draw_result([image], answer, answer.reason))
+                    shown.add(draw_result([image], answer, answer.reason, answer.ok))
                     # the next image is near
                     prior = Prior(answer.cam_from_map) if answer.ok else None
     written = [video for video in (confidence, shown) if video is not None]

@@ -498,7 +498,9 @@ class LocalizationNode(LifecycleNode):
                 stamp=frames[0].image.header.stamp, frame_id=frames[0].image.header.frame_id
             )
             images = [np.atleast_3d(view.image) for view in views]
-            self._outputs.debug(header, draw_result(images, result, status.message))
+            self._outputs.debug(
+                header, draw_result(images, result, status.message, fix is not None)
+            )
 
     def _unusable(self, reason: str, stamp: float) -> None:
         """A frame that says nothing: the robot coasts, and is lost after a while."""

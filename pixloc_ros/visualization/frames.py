@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.ticker import MaxNLocator
 
 from pixloc_ros.localization import RecordedFrame, Reprojections
 from pixloc_ros.mapping import PixMap
@@ -111,7 +112,7 @@ def plot_convergence(
     turn.semilogy(steps[:-1], np.maximum(degrees[:-1], 1e-6), "o-", color=BLUE, markersize=3)
     turn.set_ylabel("still to go, deg")
     turn.set_xlabel("step")
-    turn.xaxis.get_major_locator().set_params(integer=True)
+    turn.xaxis.set_major_locator(MaxNLocator(integer=True))
     starts = [0, *(np.flatnonzero(np.diff(trace.levels.astype(int))) + 1).tolist(), len(trace)]
     for number, (begin, end) in enumerate(pairwise(starts)):
         size, level = levels[int(trace.levels[begin])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -61,16 +62,68 @@ def as_jpeg(image: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
-def draw_result(images: list[np.ndarray], result: LocalizationResult, headline: str) -> np.ndarray:
-    """All views of an answer side by side, under one line that says what became of it."""
+def _facts(result: LocalizationResult) -> str:
+    """What an answer rests on, in one line."""
+    statistics, parts = result.statistics, []
+    if statistics.points:
+        parts = [
+            "from the prior" if result.from_prior else f"{statistics.matches} matches",
+            f"{statistics.points} points",
+            f"{statistics.visible:.0%} visible",
+            f"{statistics.inliers:.0%} inliers",
+        ]
+    if result.ok:
+        sigmas = result.covariance.diagonal().clamp(min=0)
+        metres = float(sigmas[:3].sum().sqrt())
+        degrees = math.degrees(float(sigmas[3:].sum().sqrt()))
+        parts.append(f"sigma {metres:.3f} m {degrees:.2f} deg")
+    if "total" in result.timings_ms:
+        parts.append(f"{result.timings_ms['total']:.0f} ms")
+    return ", ".join(parts)
+
+
+def _fitting(text: str, width: int, scale: float) -> str:
+    """As much of a line as there is room for."""
+    while text and cv2.getTextSize(text, _FONT, scale, 1)[0][0] > width:
+        text = text[:-2].rstrip() + "~" if not text.endswith("~") else text[:-2] + "~"
+        if text == "~":
+            return ""
+    return text
+
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+BAR = 42
+"""Height of the two lines over a picture, pixels."""
+
+
+def draw_result(
+    images: Sequence[np.ndarray], result: LocalizationResult, headline: str, fixed: bool
+) -> np.ndarray:
+    """All views of an answer side by side, under two lines that say what became of it.
+
+    fixed: whether it was believed, which the colour at the left tells; at the right is what the
+    colours of points mean.
+    """
     parts = list(images)
     for i, points in enumerate(result.reprojections):
         parts[i] = draw_reprojections(images[i], points)
     joined = side_by_side(parts)
-    bar = 22
-    canvas = np.zeros((joined.shape[0] + bar, joined.shape[1], 3), np.uint8)
-    canvas[bar:] = joined
-    cv2.putText(
-        canvas, headline, (6, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA
-    )
+    width = joined.shape[1]
+    canvas = np.zeros((joined.shape[0] + BAR, width, 3), np.uint8)
+    canvas[BAR:] = joined
+    mood = 0 if fixed else 1 if result.ok else 2
+    canvas[:BAR, :6] = _ENDS[mood].astype(np.uint8)
+    legend = ("fits", "bound", "beyond")
+    room = sum(cv2.getTextSize(word, _FONT, 0.36, 1)[0][0] + 22 for word in legend)
+    x = width - room
+    shown = x > width // 3
+    for word, colour in zip(legend if shown else (), _ENDS, strict=False):
+        cv2.circle(canvas, (x + 8, 30), 4, tuple(int(c) for c in colour), -1, cv2.LINE_AA)
+        cv2.putText(canvas, word, (x + 16, 34), _FONT, 0.36, (200,) * 3, 1, cv2.LINE_AA)
+        x += cv2.getTextSize(word, _FONT, 0.36, 1)[0][0] + 22
+    white, gray = (255,) * 3, (200,) * 3
+    first = _fitting(headline, width - 18, 0.42)
+    cv2.putText(canvas, first, (12, 16), _FONT, 0.42, white, 1, cv2.LINE_AA)
+    second = _fitting(_facts(result), width - 18 - (room if shown else 0), 0.36)
+    cv2.putText(canvas, second, (12, 34), _FONT, 0.36, gray, 1, cv2.LINE_AA)
     return canvas
