@@ -12,7 +12,7 @@ ROS_WHEELS := ros-kilted-rclpy ros-kilted-rmw-fastrtps-cpp ros-kilted-common-int
   ros-kilted-diagnostic-msgs ros-kilted-lifecycle-msgs ros-kilted-rosidl-default-generators \
   ros-kilted-rosidl-core-generators catkin_pkg
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint browser format bench clean
 
 $(VENV)/ready: constraints.txt setup.py Makefile pixloc_ros/ros/tf2_messages.py
 	$(PYTHON) -m venv $(VENV)
@@ -24,8 +24,20 @@ $(VENV)/ready: constraints.txt setup.py Makefile pixloc_ros/ros/tf2_messages.py
 demo: $(VENV)/ready
 	$(RUN) -m pixloc_ros demo $(if $(PACK),--pack $(PACK))
 
-test: lint
+test: lint browser
 	$(RUN) -m pytest
+
+# the viewer is tested in Chromium; where there is none, and no right to install it, those tests
+# are skipped
+browser:
+	@for name in chromium-headless-shell chromium chromium-browser google-chrome; do \
+	  if command -v $$name >/dev/null; then exit 0; fi; \
+	done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get install -qq -y chromium-headless-shell >/dev/null 2>&1 || { \
+	    apt-get update -qq && apt-get install -qq -y chromium-headless-shell >/dev/null; \
+	  } || echo "no Chromium: the viewer is not tested"; \
+	fi
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
