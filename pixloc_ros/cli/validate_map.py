@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
-from pixloc_ros.cli.options import Parser
+from pixloc_ros.cli.options import Parser, network_of
+from pixloc_ros.errors import InputError
+from pixloc_ros.evaluation.map_quality import map_quality
+from pixloc_ros.localization import Localizer
 from pixloc_ros.localization.gating import InlierModel
 from pixloc_ros.mapping import PixMap
 
@@ -14,6 +19,10 @@ from pixloc_ros.mapping import PixMap
 def run(arguments: Sequence[str]) -> int:
     parser = Parser("validate_map", "Check a map file whole and say what is in it.")
     parser.add_argument("map", metavar="FILE", help="map file (.pixmap.h5)")
+    parser.add_argument(
+        "--images", metavar="DIR", help="also localize the references against each other"
+    )
+    parser.add_network()
     given = parser.parse_args(arguments)
     with PixMap(given.map) as pixmap:
         pixmap.verify()
@@ -35,4 +44,13 @@ def run(arguments: Sequence[str]) -> int:
                 f"{inliers.matching:.0%} of matching and {inliers.unrelated:.0%} of unrelated "
                 "residuals count as inliers"
             )
+        if given.images:
+            localizer = Localizer(pixmap, network_of(given))
+            with tqdm(unit="image", desc="checking") as bar:
+                quality = map_quality(localizer, Path(given.images), bar.update)
+            print(quality.as_text())
+            if not quality.usable:
+                raise InputError(
+                    f"{given.map}: less than half of the references are found by the others"
+                )
     return 0

@@ -51,6 +51,8 @@ class BagImages:
             self.close()
             raise
         self.topic = topic or next(iter(known))
+        # of the image that was read last
+        self.frame = ""
         self._connection = known[self.topic]
 
     def __len__(self) -> int:
@@ -61,6 +63,7 @@ class BagImages:
         for connection, time, raw in self._reader.messages(connections=[self._connection]):
             message: Any = self._reader.deserialize(raw, connection.msgtype)
             stamp = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
+            self.frame = message.header.frame_id.lstrip("/")
             try:
                 image = message_to_cvimage(message, "rgb8")
             except (BagImageError, ValueError, TypeError) as error:

@@ -1,0 +1,304 @@
+"""Structure from motion by COLMAP: from images, or from images whose poses are known.
+
+Everything lies in a work folder, where an interrupted run finds what was done: features and
+matches in COLMAP's database, the model in `sparse` once it is whole. For other images it begins
+anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+
+from pixloc_ros.features import ImageError, read_image
+from pixloc_ros.geometry import Camera, Pose
+from pixloc_ros.mapping.sparse_model import ModelError
+
+EXHAUSTIVE = 60
+"""Images up to which every one is matched with every other."""
+
+PARTNERS = 20
+"""Of more images, with how many each is matched."""
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+LEAST = 3
+
+
+@dataclass(frozen=True)
+class Registration:
+    """How structure from motion went. skipped: images that could not be read, and why."""
+
+    images: int
+    registered: int
+    points: int
+    track_length: float
+    reprojection_px: float
+    skipped: Mapping[str, str]
+
+    def as_text(self) -> str:
+        lines = [
+            f"{self.registered} of {self.images} images registered, {self.points} points seen by "
+            f"{self.track_length:.1f} images, reprojection error {self.reprojection_px:.2f} px"
+        ]
+        lines += [f"left out: {reason}" for reason in self.skipped.values()]
+        return "\n".join(lines)
+
+
+def find_images(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """Names of the images below a folder that can be read, and of the others the reason.
+
+    Of files with the same content the first is taken. Raises ModelError where too few are left.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder of images")
+    names: list[str] = []
+    skipped: dict[str, str] = {}
+    seen: dict[str, str] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES):
+        name = path.relative_to(folder).as_posix()
+        if len(name.split()) > 1:
+            skipped[name] = f"{path}: a space in the name, which lists of images cannot have"
+            continue
+        try:
+            read_image(path)
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except ImageError as error:
+            skipped[name] = str(error)
+            continue
+        if digest in seen:
+            skipped[name] = f"{path}: the same picture as {seen[digest]}"
+            continue
+        seen[digest] = name
+        names.append(name)
+    if len(names) < LEAST:
+        raise ModelError(f"{folder}: {len(names)} images to map with, {LEAST} are needed")
+    return names, skipped
+
+
+def _colmap(camera: Camera) -> tuple[str, list[float]]:
+    focal, centre = camera.focal.tolist(), camera.centre.tolist()
+    lens = camera.distortion.tolist()
+    if camera.fisheye:
+        return "OPENCV_FISHEYE", [*focal, *centre, *lens[:4]]
+    return "FULL_OPENCV", [*focal, *centre, *lens]
+
+
+class Workshop:
+    """A work folder. images: the folder they are in; names: those to use. camera: of all of
+    them, where it is known; else COLMAP finds it, one for all images of a size.
+    """
+
+    def __init__(
+        self, folder: Path, images: Path, names: Sequence[str], camera: Camera | None = None
+    ) -> None:
+        self.folder, self._images, self._names = folder, images, list(names)
+        self._camera = camera
+        self.database, self.sparse = folder / "database.db", folder / "sparse"
+        pycolmap.logging.minloglevel = pycolmap.logging.Level.ERROR.value
+
+    def prepare(self, facts: Mapping[str, object]) -> None:
+        """Keep what was done for the same images and facts, and throw away anything else."""
+        listed = [
+            [n, (self._images / n).stat().st_size, (self._images / n).stat().st_mtime_ns]
+            for n in self._names
+        ]
+        numbers = None if self._camera is None else self._camera.numbers().tolist()
+        identity = json.dumps([listed, numbers, dict(facts)], sort_keys=True)
+        kept = self.folder / "made_from.json"
+        if not kept.is_file() or kept.read_text() != identity:
+            shutil.rmtree(self.sparse, ignore_errors=True)
+            for file in self.folder.glob("database.db*"):
+                file.unlink()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        kept.write_text(identity)
+
+    def match(self, apart: Callable[[], np.ndarray]) -> None:
+        """Features of all images, and what matches between them.
+
+        apart: how unlikely each two are to show the same, (n, n), infinite for never; asked for
+        where there are too many images to match all.
+        """
+        reader = pycolmap.ImageReaderOptions()
+        mode = pycolmap.CameraMode.AUTO
+        if self._camera is not None:
+            reader.camera_model, params = _colmap(self._camera)
+            reader.camera_params = ",".join(f"{v:.12g}" for v in params)
+            mode = pycolmap.CameraMode.SINGLE
+        try:
+            pycolmap.extract_features(
+                self.database, self._images, self._names, mode, reader_options=reader
+            )
+            if len(self._names) <= EXHAUSTIVE:
+                pycolmap.match_exhaustive(self.database)
+            else:
+                self._match_nearest(apart())
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(f"{self._images}: matching failed: {_reason(error)}") from None
+
+    def _match_nearest(self, apart: np.ndarray) -> None:
+        pairs = set()
+        for number, row in enumerate(apart):
+            near = [int(i) for i in np.argsort(row, kind="stable") if i != number]
+            near = [i for i in near if np.isfinite(row[i])][:PARTNERS]
+            pairs |= {(min(number, i), max(number, i)) for i in near}
+        listed = self.folder / "pairs.txt"
+        listed.write_text(
+            "".join(f"{self._names[a]} {self._names[b]}\n" for a, b in sorted(pairs))
+        )
+        options = pycolmap.ImportedPairingOptions(match_list_path=str(listed))
+        pycolmap.match_image_pairs(self.database, pairing_options=options)
+
+    def map_images(self) -> pycolmap.Reconstruction:
+        """Poses and points from the matches alone; the frame is arbitrary.
+
+        Raises ModelError where the images do not hang together.
+        """
+        if not self.sparse.is_dir():
+            partial = self._partial()
+            models = pycolmap.incremental_mapping(self.database, self._images, partial)
+            if not models:
+                raise ModelError(
+                    f"{self._images}: no two images overlap enough to begin a model with"
+                )
+            self._keep(max(models.values(), key=lambda m: m.num_reg_images()))
+        return pycolmap.Reconstruction(str(self.sparse))
+
+    def triangulate(self, poses: Mapping[str, Pose]) -> pycolmap.Reconstruction:
+        """Points from known cam_from_map poses of all images. Raises ModelError without any."""
+        if not self.sparse.is_dir():
+            posed = self._posed(poses)
+            partial = self._partial()
+            made = pycolmap.triangulate_points(posed, self.database, self._images, partial)
+            if made.num_points3D() == 0:
+                raise ModelError(
+                    f"{self._images}: no point is seen alike in two images from their poses; are "
+                    "poses, frames and calibration right?"
+                )
+            self._keep(made)
+        return pycolmap.Reconstruction(str(self.sparse))
+
+    def registration(
+        self, model: pycolmap.Reconstruction, skipped: Mapping[str, str]
+    ) -> Registration:
+        return Registration(
+            len(self._names) + len(skipped),
+            model.num_reg_images(),
+            model.num_points3D(),
+            model.compute_mean_track_length(),
+            model.compute_mean_reprojection_error(),
+            skipped,
+        )
+
+    def _posed(self, poses: Mapping[str, Pose]) -> pycolmap.Reconstruction:
+        with pycolmap.Database.open(self.database) as database:
+            cameras, images = database.read_all_cameras(), database.read_all_images()
+        model = pycolmap.Reconstruction()
+        for camera in cameras:
+            model.add_camera_with_trivial_rig(camera)
+        for image in images:
+            w, x, y, z = poses[image.name].quaternion().tolist()
+            turn = pycolmap.Rotation3d(np.array([x, y, z, w]))
+            shift = poses[image.name].translation.numpy()
+            model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(turn, shift))
+        return model
+
+    def _partial(self) -> Path:
+        partial = self.folder / "sparse.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        return partial
+
+    def _keep(self, model: pycolmap.Reconstruction) -> None:
+        whole = self.folder / "sparse.whole"
+        shutil.rmtree(whole, ignore_errors=True)
+        whole.mkdir()
+        model.write_binary(str(whole))
+        os.replace(whole, self.sparse)
+        shutil.rmtree(self.folder / "sparse.partial", ignore_errors=True)
+
+
+def apart_by_poses(poses: Sequence[Pose]) -> np.ndarray:
+    """How far cam_from_map poses are from showing the same: steps between them, (n, n).
+
+    Infinite where they look more than 75 degrees apart.
+    """
+    centres = np.stack([pose.inverse().translation.numpy() for pose in poses])
+    axes = np.stack([pose.rotation[2].numpy() for pose in poses])
+    metres = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
+    degrees = np.degrees(np.arccos(np.clip(axes @ axes.T, -1, 1)))
+    step = max(float(np.median(np.partition(metres, 1, axis=1)[:, 1])), 1e-6)
+    return np.where(degrees > 75, np.inf, metres / step + degrees / 10)
+
+
+def adjust(model: pycolmap.Reconstruction) -> None:
+    """Bundle adjustment that leaves the model where its cameras are, in metres."""
+    names = [image.name for image in model.images.values()]
+    before = np.array([image.projection_center() for image in model.images.values()])
+    pycolmap.bundle_adjustment(model)
+    back = pycolmap.align_reconstruction_to_locations(
+        model, names, before, LEAST, pycolmap.RANSACOptions(max_error=_spread(before))
+    )
+    if back is None:
+        raise ModelError("bundle adjustment moved the cameras so far that the frame is lost")
+    model.transform(back)
+
+
+def to_positions(
+    model: pycolmap.Reconstruction, positions: Mapping[str, np.ndarray]
+) -> tuple[int, float]:
+    """Move a model to where images are known to be, in metres.
+
+    Returns how many of them were used, and the median of what is left, in metres. Raises
+    ModelError.
+    """
+    named = {image.name: image for image in model.images.values()}
+    known = [name for name in positions if name in named]
+    if len(known) < LEAST:
+        raise ModelError(
+            f"{len(known)} of the images with a position are in the model, {LEAST} are needed"
+        )
+    places = np.array([positions[name] for name in known], float)
+    flat = np.linalg.svd(places - places.mean(0), compute_uv=False)
+    if flat[1] < 1e-3 * max(flat[0], 1e-12):
+        raise ModelError("the known positions lie in a line, which leaves a rotation open")
+    options = pycolmap.RANSACOptions(max_error=0.05 * _spread(places), random_seed=0)
+    move = pycolmap.align_reconstruction_to_locations(model, known, places, LEAST, options)
+    if move is None:
+        raise ModelError("the known positions do not agree with the images")
+    model.transform(move)
+    centres = np.array([named[name].projection_center() for name in known])
+    left = np.linalg.norm(centres - places, axis=1)
+    return len(known), float(np.median(left))
+
+
+def scale_upright(model: pycolmap.Reconstruction, metres_per_unit: float) -> None:
+    """Scale a model about the middle of its cameras, and turn what they hold upright to z."""
+    poses = [image.cam_from_world() for image in model.images.values()]
+    up = -np.mean([pose.rotation.matrix()[1] for pose in poses], axis=0)
+    up /= max(float(np.linalg.norm(up)), 1e-9)
+    axis = np.cross(up, [0.0, 0.0, 1.0])
+    sine = float(np.linalg.norm(axis))
+    angle = float(np.arctan2(sine, up[2]))
+    axis = axis / sine if sine > 1e-9 else np.array([1.0, 0.0, 0.0])
+    half = angle / 2
+    turn = pycolmap.Rotation3d(np.array([*(axis * np.sin(half)), np.cos(half)]))
+    middle = np.mean([image.projection_center() for image in model.images.values()], axis=0)
+    shift = -metres_per_unit * (turn.matrix() @ middle)
+    model.transform(pycolmap.Sim3d(metres_per_unit, turn, shift))
+
+
+def _spread(places: np.ndarray) -> float:
+    return max(float(np.linalg.norm(np.ptp(places, axis=0))), 1e-6)
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,209 @@
+"""Maps from images and from bags, to the pose of a query."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pycolmap
+import pytest
+import torch
+
+from pixloc_ros.cli.main import main
+from pixloc_ros.datasets.bag import write_bag
+from pixloc_ros.datasets.rendered_room import mount, render_room
+from pixloc_ros.datasets.sequence import read_sequence
+from pixloc_ros.features import read_image
+from pixloc_ros.localization import Localizer
+from pixloc_ros.mapping import ModelError, PixMap, read_colmap
+from pixloc_ros.mapping.structure import find_images, scale_upright, to_positions
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory):
+    """A quarter of a lap at 10 Hz, as files and as a bag."""
+    root = tmp_path_factory.mktemp("drive")
+    render_room(root / "room", seconds=4.0, references=4, mapped=4.0)
+    sequence = read_sequence(root / "room")
+    write_bag(sequence, root / "bag", mount())
+    return root, sequence
+
+
+def worst(map_file, sequence, network, every=7):
+    """Largest error of the drive's images in a map, in metres."""
+    errors = []
+    with PixMap(map_file) as pixmap:
+        localizer = Localizer(pixmap, network)
+        for frame in sequence.frames[3::every]:
+            result = localizer.localize(read_image(sequence.images / frame.name), frame.camera)
+            assert result.ok, result.reason
+            errors.append(float(result.cam_from_map.distance(frame.truth)[0]))
+    return max(errors)
+
+
+def bag_command(root, output, *more):
+    keyframes = ["--keyframe-m", "0.08", "--keyframe-deg", "3"]
+    command = ["build_map", "--bag", root / "bag", "--pose-topic", "/ground_truth", *keyframes]
+    return [str(a) for a in [*command, "--output", output, *more]]
+
+
+def test_from_a_bag(drive, network, tmp_path, capsys):
+    root, sequence = drive
+    output = tmp_path / "room.pixmap.h5"
+    assert main(bag_command(root, output)) == 0
+    out = capsys.readouterr().out
+    assert "keyframes of 40 images" in out
+    assert "are found by the others" in out
+    assert worst(output, sequence, network) < 0.03
+    # what was done is used again: nothing is extracted, matched or triangulated
+    before = (tmp_path / "room.work" / "database.db").stat().st_mtime_ns
+    sparse = (tmp_path / "room.work" / "sparse" / "points3D.bin").stat().st_mtime_ns
+    again = tmp_path / "again.pixmap.h5"
+    work = ["--work", tmp_path / "room.work", "--no-check"]
+    assert main(bag_command(root, again, *map(str, work))) == 0
+    assert (tmp_path / "room.work" / "sparse" / "points3D.bin").stat().st_mtime_ns == sparse
+    assert (tmp_path / "room.work" / "database.db").stat().st_mtime_ns - before < 5e9
+    with PixMap(output) as one, PixMap(again) as two:
+        assert one.model.names == two.model.names
+        assert np.array_equal(one.model.points, two.model.points)
+    # other keyframes begin anew
+    assert main([*bag_command(root, again, *map(str, work)), "--keyframe-m", "0.2"]) == 0
+    with PixMap(output) as one, PixMap(again) as two:
+        assert len(two) < len(one)
+
+
+def test_bundle_adjustment_keeps_the_frame(drive, network, tmp_path, capsys):
+    root, sequence = drive
+    output = tmp_path / "room.pixmap.h5"
+    assert main(bag_command(root, output, "--adjust", "--no-check")) == 0
+    assert "after bundle adjustment" in capsys.readouterr().out
+    assert worst(output, sequence, network) < 0.03
+
+
+def test_from_images_and_known_positions(drive, network, tmp_path, capsys):
+    _, sequence = drive
+    images, positions = tmp_path / "images", []
+    images.mkdir()
+    for frame in sequence.frames[::3]:
+        name = frame.name.split("/")[-1]
+        shutil.copy(sequence.images / frame.name, images / name)
+        x, y, z = frame.truth.inverse().translation.tolist()
+        positions.append(f"{name} {x} {y} {z}\n")
+    (tmp_path / "positions.txt").write_text("".join(positions))
+    # what cannot be used is named and left out
+    (images / "broken.jpg").write_bytes(b"no image")
+    shutil.copy(images / "0003.jpg", images / "twice.jpg")
+    output = tmp_path / "room.pixmap.h5"
+    command = ["build_map", "--images", images, "--output", output, "--no-check"]
+    more = ["--positions", tmp_path / "positions.txt"]
+    assert main([str(a) for a in [*command, *more]]) == 0
+    out = capsys.readouterr().out
+    assert "14 of 16 images registered" in out
+    assert "broken.jpg: not a readable image" in out
+    assert "twice.jpg: the same picture as 0003.jpg" in out
+    assert "in the frame of 14 known positions" in out
+    assert worst(output, sequence, network) < 0.05
+
+
+def test_scale_and_up(room):
+    model = pycolmap.Reconstruction(room.root / "sparse")
+    before = read_colmap(model)
+    flat = np.array([0.0, 0.0, 1.0])
+    tilt = pycolmap.Rotation3d(np.array([np.sin(0.4), 0, 0, np.cos(0.4)]))
+    model.transform(pycolmap.Sim3d(0.2, tilt, np.array([3.0, 4.0, 5.0])))
+    scale_upright(model, 5.0)
+    after = read_colmap(model)
+    centres = [
+        torch.stack([m.pose(i).inverse().translation for i in range(len(m.names))])
+        for m in (before, after)
+    ]
+    assert torch.allclose(torch.pdist(centres[0]), torch.pdist(centres[1]), atol=1e-6)
+    up = -np.mean([after.pose(i).rotation[1].numpy() for i in range(len(after.names))], 0)
+    assert up @ flat / np.linalg.norm(up) > 0.999
+
+
+def test_positions_that_cannot_be_used(room):
+    def model():
+        return pycolmap.Reconstruction(room.root / "sparse")
+
+    names = [image.name for image in model().images.values()]
+    with pytest.raises(ModelError, match="2 of the images with a position"):
+        to_positions(model(), dict.fromkeys(names[:2], np.zeros(3)))
+    line = {name: np.array([float(i), 0, 0]) for i, name in enumerate(names)}
+    with pytest.raises(ModelError, match="in a line"):
+        to_positions(model(), line)
+    random = np.random.default_rng(0)
+    with pytest.raises(ModelError, match="do not agree"):
+        to_positions(model(), {name: random.normal(0, 10, 3) for name in names[:6]})
+
+
+def test_images_that_show_nothing_in_common(tmp_path, capsys):
+    images = tmp_path / "images"
+    images.mkdir()
+    random = np.random.default_rng(0)
+    for i in range(4):
+        cv2.imwrite(str(images / f"{i}.png"), random.integers(0, 255, (240, 320, 3), np.uint8))
+    command = ["build_map", "--images", images, "--output", tmp_path / "a.pixmap.h5"]
+    assert main([str(a) for a in command]) == 1
+    assert "no two images overlap" in capsys.readouterr().err
+    assert not (tmp_path / "a.pixmap.h5").exists()
+    with pytest.raises(ModelError, match="no such folder"):
+        find_images(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match="0 images to map with"):
+        find_images(tmp_path / "empty")
+
+
+def test_killed_anywhere_it_goes_on(drive, tmp_path):
+    root, _ = drive
+    whole, cut = tmp_path / "whole.pixmap.h5", tmp_path / "cut.pixmap.h5"
+    command = [sys.executable, "-m", "pixloc_ros"]
+    subprocess.run([*command, *bag_command(root, whole, "--no-check")], check=True)
+    for seconds in (3.0, 6.0, 9.0):
+        with subprocess.Popen([*command, *bag_command(root, cut, "--no-check")]) as process:
+            time.sleep(seconds)
+            process.send_signal(signal.SIGKILL)
+        if cut.exists():
+            with PixMap(cut) as pixmap:  # only ever whole
+                pixmap.verify()
+    subprocess.run([*command, *bag_command(root, cut, "--no-check")], check=True)
+    with PixMap(whole) as one, PixMap(cut) as two:
+        two.verify()
+        assert one.model.names == two.model.names
+        assert np.allclose(one.model.translation, two.model.translation)
+        assert len(two.model.points) == pytest.approx(len(one.model.points), rel=0.02)
+    assert not [name for name in os.listdir(tmp_path) if "partial" in name]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([], "give --images DIR"),
+        (["--images", "x", "--bag", "y"], "give --images DIR"),
+        (["--bag", "x", "--colmap", "y"], "--colmap goes with --images"),
+        (["--bag", "x", "--scale", "2"], "are for --images alone"),
+        (["--images", "x", "--scale", "-1"], "--scale -1.0"),
+        (["--images", "x", "--scale", "1", "--positions", "y"], "not both"),
+        (["--bag", "/nowhere"], "no such bag"),
+        (["--bag", "BAG", "--topic", "/none"], "topics of images: /image"),
+        (["--bag", "BAG", "--pose-topic", "/none"], "/ground_truth"),
+        (["--bag", "BAG", "--frame", "earth"], "not on earth"),
+        (["--bag", "BAG", "--pose-topic", "/ground_truth", "--keyframe-m", "900"], "hardly moves"),
+    ],
+)
+def test_mistakes_get_one_line(drive, tmp_path, capsys, more, message):
+    root, _ = drive
+    words = [str(root / "bag") if word == "BAG" else word for word in more]
+    if "--keyframe-m" in words:
+        words += ["--keyframe-deg", "900"]
+    assert main(["build_map", *words, "--output", str(tmp_path / "a.pixmap.h5")]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
+    assert not (tmp_path / "a.pixmap.h5").exists()
