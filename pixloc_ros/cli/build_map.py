@@ -15,7 +15,7 @@ import pycolmap
 import torch
 from tqdm import tqdm
 
-from pixloc_ros.cli.options import Parser, network_of, require_outputs
+from pixloc_ros.cli.options import Parser, network_of, parse_camera, require_outputs
 from pixloc_ros.datasets.bag_images import BagImages
 from pixloc_ros.datasets.bag_poses import BagPoses
 from pixloc_ros.datasets.keyframes import Keyframe, keyframes
@@ -96,7 +96,12 @@ def _parser() -> Parser:
         action="store_true",
         help="do not localize the references against each other (nor with --colmap)",
     )
-    frame = parser.add_argument_group("the frame of a map of images alone")
+    frame = parser.add_argument_group("of images alone")
+    frame.add_argument(
+        "--camera",
+        metavar="'MODEL w h params'",
+        help="that took all of them (default: COLMAP estimates it)",
+    )
     frame.add_argument(
         "--positions", metavar="FILE", help="lines 'name x y z': where images are, in metres"
     )
@@ -123,8 +128,8 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError("give --images DIR (with or without --colmap DIR), or --bag BAG")
     if given.bag and given.colmap:
         raise InputError("--colmap goes with --images")
-    if (given.positions or given.scale) and (given.bag or given.colmap):
-        raise InputError("--positions and --scale are for --images alone")
+    if (given.positions or given.scale or given.camera) and (given.bag or given.colmap):
+        raise InputError("--camera, --positions and --scale are for --images alone")
     if given.positions and given.scale:
         raise InputError("--positions or --scale, not both")
     if given.scale is not None and not given.scale > 0:
@@ -192,7 +197,8 @@ def _from_images(
 ) -> pycolmap.Reconstruction:
     names, skipped = find_images(images)
     positions = _positions(given.positions) if given.positions else None
-    workshop = Workshop(work, images, names)
+    camera = parse_camera(given.camera) if given.camera else None
+    workshop = Workshop(work, images, names, camera)
     workshop.prepare({})
     workshop.match(lambda: _apart_by_looks(images, names, network))
     model = workshop.map_images()
@@ -254,12 +260,12 @@ def _extract(
         try:
             before, entries = json.loads(listed.read_text())
             if before == facts and all((images / name).is_file() for name in entries):
-                return {n: Pose.from_quaternion(e[:4], e[4:]) for n, e in entries.items()}
+                return _posed(entries)
         except (ValueError, TypeError, AttributeError):
             pass
     shutil.rmtree(images, ignore_errors=True)
     images.mkdir(parents=True)
-    kept: dict[str, Pose] = {}
+    entries = {}
     with tqdm(total=len(recorded), unit="image", desc="choosing") as bar:
 
         def counted() -> Iterator[Keyframe]:
@@ -271,15 +277,19 @@ def _extract(
             name = f"{frame.stamp:.6f}.jpg"
             bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
             cv2.imwrite(str(images / name), bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])
-            kept[name] = frame.pose
-    if len(kept) < 3:
+            pose = frame.pose
+            entries[name] = [*pose.quaternion().tolist(), *pose.translation.tolist()]
+    if len(entries) < 3:
         raise InputError(
-            f"{recorded.path}: {len(kept)} keyframes; the camera hardly moves, or has no poses "
+            f"{recorded.path}: {len(entries)} keyframes; the camera hardly moves, or has no poses "
             f"in {given.frame}: --keyframe-m, --frame"
         )
-    entries = {n: [*p.quaternion().tolist(), *p.translation.tolist()] for n, p in kept.items()}
     partial = listed.with_name(listed.name + ".partial")
     partial.write_text(json.dumps([facts, entries]))
     os.replace(partial, listed)
-    print(f"{len(kept)} keyframes of {len(recorded)} images")
-    return kept
+    print(f"{len(entries)} keyframes of {len(recorded)} images")
+    return _posed(entries)
+
+
+def _posed(entries: Mapping[str, Sequence[float]]) -> dict[str, Pose]:
+    return {name: Pose.from_quaternion(e[:4], e[4:]) for name, e in entries.items()}

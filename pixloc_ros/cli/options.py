@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import FeatureNetwork, open_network
+from pixloc_ros.geometry import Camera, CameraError
 from pixloc_ros.options import select_device
 
 
@@ -63,3 +64,13 @@ def require_outputs(outputs: Sequence[str | None], inputs: Sequence[str | None])
 
 def network_of(arguments: argparse.Namespace) -> FeatureNetwork:
     return open_network(arguments.weights).to(select_device(arguments.device))
+
+
+def parse_camera(words: str) -> Camera:
+    """The camera of `--camera 'MODEL width height params...'`. Raises InputError."""
+    model, *numbers = words.replace(",", " ").split() or [""]
+    try:
+        width, height, *params = map(float, numbers)
+        return Camera.from_colmap(model, width, height, params)
+    except (ValueError, CameraError) as error:
+        raise InputError(f"--camera {words!r}: 'MODEL width height params...' ({error})") from None

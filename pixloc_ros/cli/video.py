@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pixloc_ros.cli.options import Parser, network_of
+from pixloc_ros.cli.options import Parser, network_of, parse_camera
 from pixloc_ros.datasets.bag_images import BagImages
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import check_image, default_levels, extract_pyramid, read_image
-from pixloc_ros.geometry import Camera, CameraError
+from pixloc_ros.geometry import Camera
 from pixloc_ros.localization import Localizer, Prior, RunFile
 from pixloc_ros.localization.run_file import SUFFIX as RUN_SUFFIX
 from pixloc_ros.mapping import PixMap
@@ -22,15 +22,6 @@ from pixloc_ros.visualization.overlay import draw_frame, draw_result
 from pixloc_ros.visualization.video import VideoWriter
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-
-
-def _camera(words: str) -> Camera:
-    model, *numbers = words.replace(",", " ").split()
-    try:
-        width, height, *params = map(float, numbers)
-        return Camera.from_colmap(model, width, height, params)
-    except (ValueError, CameraError) as error:
-        raise InputError(f"--camera {words!r}: 'MODEL width height params...' ({error})") from None
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -99,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
         if given.map:
             if images is None:
                 raise InputError("--map: a recorded run is localized already")
-            camera = _camera(given.camera) if given.camera else images.camera()
+            camera = parse_camera(given.camera) if given.camera else images.camera()
             pixmap = stack.enter_context(PixMap(given.map))
             localizer = Localizer(pixmap, network)
         output.mkdir(parents=True, exist_ok=True)

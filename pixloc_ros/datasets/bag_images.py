@@ -71,7 +71,8 @@ class BagImages:
                 raise InputError(
                     f"{self.path}: {self.topic} at {time * 1e-9:.3f} s: {reason}"
                 ) from None
-            yield stamp, np.ascontiguousarray(image)
+            # what rosbags gives may not be written to
+            yield stamp, np.array(image)
 
     def camera(self) -> Camera:
         """Of the CameraInfo beside the images. Raises InputError where there is none."""

@@ -199,7 +199,19 @@ def unpack(archive: Path, folder: Path) -> None:
                 opened.extractall(folder, names)
         else:
             with tarfile.open(archive) as opened_tar:
-                opened_tar.extractall(folder, filter="data")
+                _extract_tar(opened_tar, archive, folder)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
         raise TransferError(f"{archive}: cannot be unpacked ({error})") from None
     archive.unlink()
+
+
+def _extract_tar(opened: tarfile.TarFile, archive: Path, folder: Path) -> None:
+    """As tarfile's filter `data` does, which Python has since 3.11.4 only."""
+    if hasattr(tarfile, "data_filter"):
+        opened.extractall(folder, filter="data")
+        return
+    for member in opened.getmembers():
+        outside = member.name.startswith("/") or ".." in member.name.split("/")
+        if outside or not (member.isfile() or member.isdir()):
+            raise TransferError(f"{archive}: {member.name} points out of the folder")
+    opened.extractall(folder)

@@ -251,6 +251,8 @@ class Localizer:
                 self._candidates(query, references, seen)
                 for query, seen in zip(queries, expected, strict=True)
             ]
+        if not any(candidates):
+            raise Refusal(Status.NO_REFERENCE, "the map has no reference to match with")
         with watch("match"):
             view, matches, poses = self._match(queries, candidates)
             starts = queries[view].cam_from_rig.inverse() @ poses
@@ -314,6 +316,8 @@ class Localizer:
         found: list[tuple[int, int, Matches, list[Pose]]] = []
         most = 0
         for number, (query, references) in enumerate(zip(queries, candidates, strict=True)):
+            if not references:
+                continue
             matches = match_points(
                 self.map, self.store, references, query.pyramid, self.options.match_points
             )

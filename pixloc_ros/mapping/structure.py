@@ -126,6 +126,8 @@ class Workshop:
         apart: how unlikely each two are to show the same, (n, n), infinite for never; asked for
         where there are too many images to match all.
         """
+        if self.sparse.is_dir():
+            return
         reader = pycolmap.ImageReaderOptions()
         mode = pycolmap.CameraMode.AUTO
         if self._camera is not None:
@@ -163,7 +165,10 @@ class Workshop:
         """
         if not self.sparse.is_dir():
             partial = self._partial()
-            models = pycolmap.incremental_mapping(self.database, self._images, partial)
+            options = pycolmap.IncrementalPipelineOptions()
+            if self._camera is not None:
+                options.ba_refine_focal_length = options.ba_refine_extra_params = False
+            models = pycolmap.incremental_mapping(self.database, self._images, partial, options)
             if not models:
                 raise ModelError(
                     f"{self._images}: no two images overlap enough to begin a model with"
@@ -239,16 +244,15 @@ def apart_by_poses(poses: Sequence[Pose]) -> np.ndarray:
 
 
 def adjust(model: pycolmap.Reconstruction) -> None:
-    """Bundle adjustment that leaves the model where its cameras are, in metres."""
-    names = [image.name for image in model.images.values()]
-    before = np.array([image.projection_center() for image in model.images.values()])
-    pycolmap.bundle_adjustment(model)
-    back = pycolmap.align_reconstruction_to_locations(
-        model, names, before, LEAST, pycolmap.RANSACOptions(max_error=_spread(before))
-    )
-    if back is None:
-        raise ModelError("bundle adjustment moved the cameras so far that the frame is lost")
-    model.transform(back)
+    """Bundle adjustment of poses and points that leaves the model where its cameras are, in
+    metres. Intrinsics stay. Raises ModelError where the frame is lost.
+    """
+    before = {image.name: image.projection_center() for image in model.images.values()}
+    options = pycolmap.BundleAdjustmentOptions()
+    options.refine_focal_length = options.refine_extra_params = False
+    options.print_summary = False
+    pycolmap.bundle_adjustment(model, options)
+    to_positions(model, before)
 
 
 def to_positions(
@@ -256,8 +260,8 @@ def to_positions(
 ) -> tuple[int, float]:
     """Move a model to where images are known to be, in metres.
 
-    Returns how many of them were used, and the median of what is left, in metres. Raises
-    ModelError.
+    Returns how many of them agree, and their median distance from there, in metres. Raises
+    ModelError where less than half do.
     """
     named = {image.name: image for image in model.images.values()}
     known = [name for name in positions if name in named]
@@ -269,14 +273,17 @@ def to_positions(
     flat = np.linalg.svd(places - places.mean(0), compute_uv=False)
     if flat[1] < 1e-3 * max(flat[0], 1e-12):
         raise ModelError("the known positions lie in a line, which leaves a rotation open")
-    options = pycolmap.RANSACOptions(max_error=0.05 * _spread(places), random_seed=0)
+    bound = 0.05 * float(np.linalg.norm(np.ptp(places, axis=0)))
+    options = pycolmap.RANSACOptions(max_error=bound, random_seed=0)
     move = pycolmap.align_reconstruction_to_locations(model, known, places, LEAST, options)
-    if move is None:
+    if move is not None:
+        model.transform(move)
+        centres = np.array([named[name].projection_center() for name in known])
+        left = np.linalg.norm(centres - places, axis=1)
+        agreeing = left[left <= bound]
+    if move is None or len(agreeing) < max(LEAST, 0.5 * len(known)):
         raise ModelError("the known positions do not agree with the images")
-    model.transform(move)
-    centres = np.array([named[name].projection_center() for name in known])
-    left = np.linalg.norm(centres - places, axis=1)
-    return len(known), float(np.median(left))
+    return len(agreeing), float(np.median(agreeing))
 
 
 def scale_upright(model: pycolmap.Reconstruction, metres_per_unit: float) -> None:
@@ -293,10 +300,6 @@ def scale_upright(model: pycolmap.Reconstruction, metres_per_unit: float) -> Non
     middle = np.mean([image.projection_center() for image in model.images.values()], axis=0)
     shift = -metres_per_unit * (turn.matrix() @ middle)
     model.transform(pycolmap.Sim3d(metres_per_unit, turn, shift))
-
-
-def _spread(places: np.ndarray) -> float:
-    return max(float(np.linalg.norm(np.ptp(places, axis=0))), 1e-6)
 
 
 def _reason(error: Exception) -> str:

@@ -68,12 +68,12 @@ def test_from_a_bag(drive, network, tmp_path, capsys):
     work = ["--work", tmp_path / "room.work", "--no-check"]
     assert main(bag_command(root, again, *map(str, work))) == 0
     assert (tmp_path / "room.work" / "sparse" / "points3D.bin").stat().st_mtime_ns == sparse
-    assert (tmp_path / "room.work" / "database.db").stat().st_mtime_ns - before < 5e9
+    assert (tmp_path / "room.work" / "database.db").stat().st_mtime_ns == before
     with PixMap(output) as one, PixMap(again) as two:
         assert one.model.names == two.model.names
         assert np.array_equal(one.model.points, two.model.points)
     # other keyframes begin anew
-    assert main([*bag_command(root, again, *map(str, work)), "--keyframe-m", "0.2"]) == 0
+    assert main([*bag_command(root, again, *map(str, work)), "--keyframe-deg", "8"]) == 0
     with PixMap(output) as one, PixMap(again) as two:
         assert len(two) < len(one)
 
@@ -140,7 +140,7 @@ def test_positions_that_cannot_be_used(room):
         to_positions(model(), line)
     random = np.random.default_rng(0)
     with pytest.raises(ModelError, match="do not agree"):
-        to_positions(model(), {name: random.normal(0, 10, 3) for name in names[:6]})
+        to_positions(model(), {name: random.normal(0, 10, 3) for name in names})
 
 
 def test_images_that_show_nothing_in_common(tmp_path, capsys):
