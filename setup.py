@@ -9,6 +9,7 @@ SHARE = f"share/{NAME}"
 COMMANDS = [
     "localization_node",
     "build_map",
+    "edit_map",
     "validate_map",
     "localize",
     "evaluate",

@@ -17,6 +17,7 @@ from pixloc_ros.errors import InputError
 COMMANDS = {
     "localization_node": "the ROS 2 node",
     "build_map": "COLMAP model + images -> one .pixmap.h5 file",
+    "edit_map": "maps out of maps: merged, without some references, with fewer points",
     "validate_map": "check a map file whole and say what is in it",
     "localize": "a list of queries against a map -> poses and a report",
     "evaluate": "poses against ground truth",
@@ -130,6 +131,7 @@ def _script(command: str) -> Callable[[], int]:
 # what `ros2 run pixloc_ros COMMAND` calls
 localization_node = _script("localization_node")
 build_map = _script("build_map")
+edit_map = _script("edit_map")
 validate_map = _script("validate_map")
 localize = _script("localize")
 evaluate = _script("evaluate")

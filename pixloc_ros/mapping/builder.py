@@ -82,7 +82,7 @@ def sample_points(
 
 
 @contextmanager
-def _atomic_file(path: Path) -> Iterator[h5py.File]:
+def atomic_map(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file that appears under its name only when it is complete and on disk."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -95,21 +95,19 @@ def _atomic_file(path: Path) -> Iterator[h5py.File]:
         temporary.unlink(missing_ok=True)
 
 
-class _Writer:
+class MapWriter:
     """Appends the observations of one reference after the other."""
 
-    def __init__(self, file: h5py.File, network: FeatureNetwork, levels: Sequence[PyramidLevel]):
+    def __init__(self, file: h5py.File, widths: Sequence[int]) -> None:
         self.file = file
         self.offsets = [0]
         self._point = self._growing("observations/point", (), np.int32)
         self._levels = [
             (
-                self._growing(
-                    f"levels/{i}/features", (network.channels[level.network_level],), np.float16
-                ),
+                self._growing(f"levels/{i}/features", (width,), np.float16),
                 self._growing(f"levels/{i}/confidence", (), np.float16),
             )
-            for i, level in enumerate(levels)
+            for i, width in enumerate(widths)
         ]
 
     def _growing(self, name: str, row: tuple[int, ...], dtype: type) -> h5py.Dataset:
@@ -126,6 +124,14 @@ class _Writer:
                 dataset.resize(last, axis=0)
                 dataset[first:last] = values.half().numpy()
         self.offsets.append(last)
+
+    def finish(self, model: SparseModel, descriptors: np.ndarray, header: MapHeader) -> None:
+        """Everything but the observations."""
+        self.file["observations/offsets"] = np.array(self.offsets, np.int64)
+        _write_structure(self.file, model, descriptors)
+        _write_statistics(self.file, len(header.levels))
+        self.file.attrs.update(format=FORMAT, version=VERSION, header=header.to_json())
+        self.file.attrs["checksum"] = checksum(self.file)
 
 
 def build_map(
@@ -155,8 +161,8 @@ def build_map(
     levels = tuple(levels or default_levels(network))
     points = torch.from_numpy(model.points)
     descriptors = []
-    with _atomic_file(output) as file:
-        writer = _Writer(file, network, levels)
+    with atomic_map(output) as file:
+        writer = MapWriter(file, [network.channels[level.network_level] for level in levels])
         for number, name in enumerate(model.names):
             image = read_image(folder / name)
             entry = model.cameras[model.camera_index[number]]
@@ -176,12 +182,8 @@ def build_map(
                 progress(number + 1, len(model.names))
         if writer.offsets[-1] == 0:
             raise ModelError(f"{output}: no point projects into the image that observes it")
-        file["observations/offsets"] = np.array(writer.offsets, np.int64)
-        _write_structure(file, model, np.stack(descriptors).astype(np.float32))
-        _write_statistics(file, len(levels))
         header = MapHeader(network.architecture, network.weights_hash(), levels)
-        file.attrs.update(format=FORMAT, version=VERSION, header=header.to_json())
-        file.attrs["checksum"] = checksum(file)
+        writer.finish(model, np.stack(descriptors).astype(np.float32), header)
     return BuildSummary(
         references=len(model.names),
         points=len(model.points),

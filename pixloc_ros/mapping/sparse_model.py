@@ -182,23 +182,33 @@ def _camera_entry(camera: pycolmap.Camera, where: str) -> CameraEntry:
     return entry
 
 
+def subset(model: SparseModel, references: np.ndarray, points: np.ndarray) -> SparseModel:
+    """What is left of a model: references (R,) and points (P,) are kept where True.
+
+    Track lengths are those in what is left; points that nobody sees any more go, too.
+    """
+    reference = np.repeat(np.arange(len(model.names)), np.diff(model.offsets))
+    kept = references[reference] & points[model.observed]
+    tracks = np.bincount(model.observed[kept], minlength=len(model.points))
+    seen = tracks > 0
+    renumber = np.cumsum(seen) - 1
+    counts = np.bincount(reference[kept], minlength=len(model.names))[references]
+    return SparseModel(
+        cameras=model.cameras,
+        names=tuple(name for name, here in zip(model.names, references, strict=True) if here),
+        camera_index=model.camera_index[references],
+        quaternion=model.quaternion[references],
+        translation=model.translation[references],
+        points=model.points[seen],
+        track_length=tracks[seen].astype(np.int32),
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        observed=renumber[model.observed[kept]].astype(np.int32),
+    )
+
+
 def keep_long_tracks(model: SparseModel, min_length: int) -> SparseModel:
     """Drop points that fewer than `min_length` references see."""
     kept = model.track_length >= min_length
     if not kept.any():
         raise ModelError(f"no point is seen by {min_length} references or more")
-    renumber = np.cumsum(kept) - 1
-    keep_observation = kept[model.observed]
-    reference = np.repeat(np.arange(len(model.names)), np.diff(model.offsets))
-    counts = np.bincount(reference[keep_observation], minlength=len(model.names))
-    return SparseModel(
-        cameras=model.cameras,
-        names=model.names,
-        camera_index=model.camera_index,
-        quaternion=model.quaternion,
-        translation=model.translation,
-        points=model.points[kept],
-        track_length=model.track_length[kept],
-        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        observed=renumber[model.observed[keep_observation]].astype(np.int32),
-    )
+    return subset(model, np.ones(len(model.names), bool), kept)

@@ -1,0 +1,64 @@
+"""`edit_map`: maps out of maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from pixloc_ros.cli.options import Parser, require_outputs
+from pixloc_ros.errors import InputError
+from pixloc_ros.mapping import PixMap
+from pixloc_ros.mapping.editing import merge, usefulness, write_part
+from pixloc_ros.mapping.schema import SUFFIX
+
+
+def run(arguments: Sequence[str]) -> int:
+    parser = Parser("edit_map", "Write a map with more, or less, than there was.")
+    parser.add_argument("map", metavar=f"MAP{SUFFIX}")
+    parser.add_argument("--output", required=True, metavar=f"FILE{SUFFIX}")
+    parser.add_argument(
+        "--add", nargs="+", default=[], metavar="MAP", help="others of the place, in its frame"
+    )
+    parser.add_argument(
+        "--remove", nargs="+", default=[], metavar="NAME", help="references, or folders of them"
+    )
+    parser.add_argument(
+        "--keep-points", type=float, default=1.0, metavar="SHARE", help="those that help most"
+    )
+    given = parser.parse_args(arguments)
+    if not 0 < given.keep_points <= 1:
+        raise InputError(f"--keep-points {given.keep_points}: a share above 0, up to 1")
+    if not given.output.endswith(SUFFIX):
+        raise InputError(f"{given.output}: the name of a map file ends in {SUFFIX}")
+    require_outputs([given.output], [given.map, *given.add])
+    with ExitStack() as stack:
+        pixmap = stack.enter_context(PixMap(given.map))
+        if given.add:
+            others = [stack.enter_context(PixMap(path)) for path in given.add]
+            folder = Path(stack.enter_context(TemporaryDirectory(dir=Path(given.output).parent)))
+            joined = folder / f"joined{SUFFIX}"
+            merge([pixmap, *others], joined)
+            pixmap = stack.enter_context(PixMap(joined))
+        names = pixmap.model.names
+        references = np.ones(len(names), bool)
+        for word in given.remove:
+            gone = [name == word or name.startswith(word.rstrip("/") + "/") for name in names]
+            if not any(gone):
+                raise InputError(f"--remove {word}: no such reference in {given.map}")
+            references &= ~np.array(gone)
+        points = np.ones(len(pixmap.points), bool)
+        if given.keep_points < 1:
+            count = max(round(given.keep_points * len(points)), 1)
+            points[np.argsort(-usefulness(pixmap), kind="stable")[count:]] = False
+        write_part(pixmap, given.output, references, points)
+    with PixMap(given.output) as written:
+        size = Path(given.output).stat().st_size / 2**20
+        print(
+            f"{given.output}: {len(written)} references, {len(written.points)} points, "
+            f"{len(written.model.observed)} observations, {size:.1f} MB"
+        )
+    return 0

@@ -1,0 +1,125 @@
+"""Maps out of maps: without some references, with fewer points, or several in one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pixloc_ros.mapping.builder import MapWriter, atomic_map
+from pixloc_ros.mapping.map_file import PixMap
+from pixloc_ros.mapping.schema import MapError
+from pixloc_ros.mapping.sparse_model import SparseModel, subset
+
+GRID = 8
+"""Cells a side into which an image is divided, so that what is left lies all over it."""
+
+
+def usefulness(pixmap: PixMap) -> np.ndarray:
+    """How much each point (P,) helps localization, in (0, 1].
+
+    In each cell of each reference points are ranked by the confidence of their finest features
+    times the references that see them; a point is as good as its best rank anywhere.
+    """
+    model, finest = pixmap.model, len(pixmap.header.levels) - 1
+    best = np.full(len(model.points), 1 << 30)
+    for number in range(len(pixmap)):
+        seen = pixmap.reference(number)
+        points = seen.points.numpy()
+        if not len(points):
+            continue
+        camera = pixmap.cameras[int(model.camera_index[number])]
+        inside = pixmap.poses[number].transform(pixmap.points[seen.points])
+        pixels, _ = camera.project(inside)
+        cell = (GRID * pixels / camera.size).clamp(0, GRID - 1).nan_to_num().long().numpy()
+        value = seen.confidence[finest].float().numpy() * model.track_length[points]
+        place = cell[:, 1] * GRID + cell[:, 0]
+        order = np.lexsort((-value, place))
+        first = np.r_[True, np.diff(place[order]) > 0]
+        begin = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
+        rank = np.empty(len(order), int)
+        rank[order] = np.arange(len(order)) - begin
+        np.minimum.at(best, points, rank)
+    # of equal rank, those that more references see
+    return (1 + model.track_length / (1 + model.track_length.max(initial=1))) / (2.0 + best)
+
+
+def write_part(
+    pixmap: PixMap,
+    output: str | os.PathLike[str],
+    references: np.ndarray,
+    points: np.ndarray,
+) -> None:
+    """Write the references (R,) and points (P,) of a map that are True. Raises MapError."""
+    model = subset(pixmap.model, references, points)
+    if not len(model.names) or not len(model.observed):
+        raise MapError(f"{output}: nothing of {pixmap.path} would be left")
+    with atomic_map(Path(output)) as file:
+        writer = MapWriter(file, pixmap.widths)
+        for place, number in enumerate(np.flatnonzero(references).tolist()):
+            _copy(writer, pixmap, number, model, place, points)
+        writer.finish(model, pixmap.descriptors[references].numpy(), pixmap.header)
+
+
+def _copy(
+    writer: MapWriter,
+    pixmap: PixMap,
+    number: int,
+    model: SparseModel,
+    place: int,
+    points: np.ndarray,
+) -> None:
+    seen = pixmap.reference(number)
+    kept = torch.from_numpy(points[seen.points.numpy()])
+    observed = model.observed[model.offsets[place] : model.offsets[place + 1]]
+    levels = zip(seen.features, seen.confidence, strict=True)
+    writer.append(observed, [(f[kept], c[kept]) for f, c in levels])
+
+
+def merge(maps: Sequence[PixMap], output: str | os.PathLike[str]) -> None:
+    """Write several maps of one place, in one frame and of one network, as one.
+
+    Points stay apart. Raises MapError where they do not fit together.
+    """
+    first = maps[0]
+    for other in maps[1:]:
+        if other.header != first.header:
+            raise MapError(f"{other.path}: of another network or other levels than {first.path}")
+    names = [name for pixmap in maps for name in pixmap.model.names]
+    twice = next((n for n in names if names.count(n) > 1), None) if len(maps) > 1 else None
+    if twice is not None:
+        raise MapError(f"{output}: {twice} is in two of the maps")
+    models = [pixmap.model for pixmap in maps]
+    cameras = np.cumsum([0, *(len(m.cameras) for m in models)])
+    points = np.cumsum([0, *(len(m.points) for m in models)])
+    rows = np.cumsum([0, *(len(m.observed) for m in models)])
+    joined = SparseModel(
+        cameras=tuple(camera for m in models for camera in m.cameras),
+        names=tuple(names),
+        camera_index=np.concatenate(
+            [m.camera_index + add for m, add in zip(models, cameras, strict=False)]
+        ).astype(np.int32),
+        quaternion=np.concatenate([m.quaternion for m in models]),
+        translation=np.concatenate([m.translation for m in models]),
+        points=np.concatenate([m.points for m in models]),
+        track_length=np.concatenate([m.track_length for m in models]),
+        offsets=np.concatenate(
+            [[0], *(m.offsets[1:] + add for m, add in zip(models, rows, strict=False))]
+        ).astype(np.int64),
+        observed=np.concatenate(
+            [m.observed + add for m, add in zip(models, points, strict=False)]
+        ).astype(np.int32),
+    )
+    place = 0
+    with atomic_map(Path(output)) as file:
+        writer = MapWriter(file, first.widths)
+        for pixmap in maps:
+            everything = np.ones(len(pixmap.model.points), bool)
+            for number in range(len(pixmap)):
+                _copy(writer, pixmap, number, joined, place, everything)
+                place += 1
+        descriptors = torch.cat([pixmap.descriptors for pixmap in maps]).numpy()
+        writer.finish(joined, descriptors, first.header)
