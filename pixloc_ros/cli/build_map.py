@@ -20,6 +20,7 @@ from pixloc_ros.datasets.bag_images import BagImages
 from pixloc_ros.datasets.bag_poses import BagPoses
 from pixloc_ros.datasets.keyframes import Keyframe, keyframes
 from pixloc_ros.datasets.text import ListError, data_lines, finite_numbers
+from pixloc_ros.datasets.transforms_json import read_transforms
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation.map_quality import map_quality
 from pixloc_ros.features import (
@@ -29,7 +30,7 @@ from pixloc_ros.features import (
     extract_pyramid,
     read_image,
 )
-from pixloc_ros.geometry import Pose
+from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.localization import Localizer
 from pixloc_ros.mapping import PixMap, build_map, read_colmap
 from pixloc_ros.mapping.schema import SUFFIX
@@ -73,6 +74,9 @@ def _parser() -> Parser:
         "--images", metavar="DIR", help="folder of images; alone, COLMAP maps them"
     )
     parser.add_argument("--colmap", metavar="DIR", help="model of --images (.bin or .txt)")
+    parser.add_argument(
+        "--transforms", metavar="FILE.json", help="poses of --images, as nerfstudio lists them"
+    )
     parser.add_argument("--bag", metavar="BAG", help="recording with images and poses")
     parser.add_argument("--output", required=True, metavar=f"FILE{SUFFIX}")
     parser.add_argument(
@@ -96,6 +100,9 @@ def _parser() -> Parser:
         action="store_true",
         help="do not localize the references against each other (nor with --colmap)",
     )
+    parser.add_argument(
+        "--adjust", action="store_true", help="refine known poses by bundle adjustment"
+    )
     frame = parser.add_argument_group("of images alone")
     frame.add_argument(
         "--camera",
@@ -116,7 +123,9 @@ def _parser() -> Parser:
     bag.add_argument("--camera-frame", default="", metavar="FRAME", help="instead of the images'")
     bag.add_argument("--keyframe-m", type=float, default=0.3, metavar="M", help="(default 0.3)")
     bag.add_argument("--keyframe-deg", type=float, default=10.0, metavar="D", help="(default 10)")
-    bag.add_argument("--adjust", action="store_true", help="refine the poses by bundle adjustment")
+    bag.add_argument(
+        "--adjust", action="store_true", help="refine known poses by bundle adjustment"
+    )
     parser.add_network()
     return parser
 
@@ -126,9 +135,12 @@ def run(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     if bool(given.images) == bool(given.bag):
         raise InputError("give --images DIR (with or without --colmap DIR), or --bag BAG")
-    if given.bag and given.colmap:
-        raise InputError("--colmap goes with --images")
-    if (given.positions or given.scale or given.camera) and (given.bag or given.colmap):
+    if given.bag and (given.colmap or given.transforms):
+        raise InputError("--colmap and --transforms go with --images")
+    if given.colmap and given.transforms:
+        raise InputError("--colmap or --transforms, not both")
+    posed = given.bag or given.colmap or given.transforms
+    if (given.positions or given.scale or given.camera) and posed:
         raise InputError("--camera, --positions and --scale are for --images alone")
     if given.positions and given.scale:
         raise InputError("--positions or --scale, not both")
@@ -148,6 +160,9 @@ def run(arguments: Sequence[str]) -> int:
     source: str | pycolmap.Reconstruction
     if given.colmap:
         source = given.colmap
+    elif given.transforms:
+        camera, listed = read_transforms(Path(given.transforms), images)
+        source = _from_poses(given, images, work, camera, listed)
     elif given.images:
         source = _from_images(given, images, work, network)
     else:
@@ -233,11 +248,23 @@ def _from_bag(given: argparse.Namespace, images: Path, work: Path) -> pycolmap.R
         poses = BagPoses(bag, given.pose_topic, given.base_frame)
         camera = recorded.camera()
         kept = _extract(given, recorded, poses, images, work)
-    workshop = Workshop(work, images, sorted(kept), camera)
-    numbers = {name: pose.matrix().tolist() for name, pose in kept.items()}
+    return _from_poses(given, images, work, camera, kept)
+
+
+def _from_poses(
+    given: argparse.Namespace,
+    images: Path,
+    work: Path,
+    camera: Camera,
+    poses: Mapping[str, Pose],
+) -> pycolmap.Reconstruction:
+    """Points from images of one camera whose cam_from_map poses are known."""
+    names = sorted(poses)
+    workshop = Workshop(work, images, names, camera)
+    numbers = {name: poses[name].matrix().tolist() for name in names}
     workshop.prepare({"poses": numbers})
-    workshop.match(lambda: apart_by_poses([kept[name] for name in sorted(kept)]))
-    model = workshop.triangulate(kept)
+    workshop.match(lambda: apart_by_poses([poses[name] for name in names]))
+    model = workshop.triangulate(poses)
     print(workshop.registration(model, {}).as_text())
     if given.adjust:
         adjust(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -111,6 +112,24 @@ def test_from_images_and_known_positions(drive, network, tmp_path, capsys):
     assert worst(output, sequence, network) < 0.05
 
 
+def test_from_what_nerfstudio_lists(drive, network, tmp_path, capsys):
+    _, sequence = drive
+    frames = []
+    for frame in sequence.frames[::3]:
+        opengl = frame.truth.inverse().matrix().numpy() @ np.diag([1, -1, -1, 1])
+        frames.append({"file_path": frame.name, "transform_matrix": opengl.tolist()})
+    fx, fy = sequence.frames[0].camera.focal.tolist()
+    cx, cy = sequence.frames[0].camera.centre.tolist()
+    listed = {"fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy, "frames": frames}
+    (tmp_path / "transforms.json").write_text(json.dumps(listed))
+    output = tmp_path / "room.pixmap.h5"
+    command = ["build_map", "--images", sequence.images, "--output", output, "--no-check"]
+    more = ["--transforms", tmp_path / "transforms.json"]
+    assert main([str(a) for a in [*command, *more]]) == 0
+    assert "14 of 14 images registered" in capsys.readouterr().out
+    assert worst(output, sequence, network) < 0.03
+
+
 def test_scale_and_up(room):
     model = pycolmap.Reconstruction(room.root / "sparse")
     before = read_colmap(model)
@@ -186,7 +205,7 @@ def test_killed_anywhere_it_goes_on(drive, tmp_path):
     [
         ([], "give --images DIR"),
         (["--images", "x", "--bag", "y"], "give --images DIR"),
-        (["--bag", "x", "--colmap", "y"], "--colmap goes with --images"),
+        (["--bag", "x", "--colmap", "y"], "--colmap and --transforms go with --images"),
         (["--bag", "x", "--scale", "2"], "are for --images alone"),
         (["--images", "x", "--scale", "-1"], "--scale -1.0"),
         (["--images", "x", "--scale", "1", "--positions", "y"], "not both"),
