@@ -123,9 +123,6 @@ def _parser() -> Parser:
     bag.add_argument("--camera-frame", default="", metavar="FRAME", help="instead of the images'")
     bag.add_argument("--keyframe-m", type=float, default=0.3, metavar="M", help="(default 0.3)")
     bag.add_argument("--keyframe-deg", type=float, default=10.0, metavar="D", help="(default 10)")
-    bag.add_argument(
-        "--adjust", action="store_true", help="refine known poses by bundle adjustment"
-    )
     parser.add_network()
     return parser
 
