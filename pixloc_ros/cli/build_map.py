@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from pixloc_ros.cli.options import Parser, network_of, parse_camera, require_out
 from pixloc_ros.datasets.bag_images import BagImages
 from pixloc_ros.datasets.bag_poses import BagPoses
 from pixloc_ros.datasets.keyframes import Keyframe, keyframes
-from pixloc_ros.datasets.text import ListError, data_lines, finite_numbers
+from pixloc_ros.datasets.text import ListError, data_lines, finite_numbers, write_text
 from pixloc_ros.datasets.transforms_json import read_transforms
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation.map_quality import map_quality
@@ -308,9 +307,7 @@ def _extract(
             f"{recorded.path}: {len(entries)} keyframes; the camera hardly moves, or has no poses "
             f"in {given.frame}: --keyframe-m, --frame"
         )
-    partial = listed.with_name(listed.name + ".partial")
-    partial.write_text(json.dumps([facts, entries]))
-    os.replace(partial, listed)
+    write_text(listed, json.dumps([facts, entries]))
     print(f"{len(entries)} keyframes of {len(recorded)} images")
     return _posed(entries)
 

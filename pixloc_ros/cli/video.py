@@ -17,11 +17,10 @@ from pixloc_ros.geometry import Camera
 from pixloc_ros.localization import Localizer, Prior, RunFile
 from pixloc_ros.localization.run_file import SUFFIX as RUN_SUFFIX
 from pixloc_ros.mapping import PixMap
+from pixloc_ros.mapping.structure import PICTURES
 from pixloc_ros.visualization.features import draw_confidence
 from pixloc_ros.visualization.overlay import draw_frame, draw_result
 from pixloc_ros.visualization.video import VideoWriter
-
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from pixloc_ros.features.checkpoint import (
     read_training,
     save_network,
 )
-from pixloc_ros.features.image import ImageError, check_image, read_image
+from pixloc_ros.features.image import ImageError, check_image, read_image, shrink
 from pixloc_ros.features.inference import Extractor
 from pixloc_ros.features.network import FeatureNetwork, NetworkOutput
 from pixloc_ros.features.pyramid import (
@@ -37,4 +37,5 @@ __all__ = [
     "read_image",
     "read_training",
     "save_network",
+    "shrink",
 ]

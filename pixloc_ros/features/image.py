@@ -65,6 +65,14 @@ def resized_shape(width: int, height: int, longest: int) -> tuple[int, int]:
     return max(round(width * factor), 1), max(round(height * factor), 1)
 
 
+def shrink(image: np.ndarray, longest: int) -> np.ndarray:
+    """The image itself, or averaged down to the longest side."""
+    size = resized_shape(image.shape[1], image.shape[0], longest)
+    if size == (image.shape[1], image.shape[0]):
+        return image
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
 def to_tensor(image: np.ndarray, longest: int, area: bool) -> Tensor:
     """Shrink to the longest side and convert: (3, H, W) float32 in [0, 1].
 

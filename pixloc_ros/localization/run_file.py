@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from pixloc_ros.errors import InputError
+from pixloc_ros.features import shrink
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.localization.localizer import View
 from pixloc_ros.localization.result import LocalizationResult, Prior, Reprojections, Status
@@ -128,15 +129,6 @@ def _pose(numbers: np.ndarray) -> Pose | None:
     return Pose.from_quaternion(numbers[:4], numbers[4:]) if len(numbers) else None
 
 
-def _shrink(image: np.ndarray) -> np.ndarray:
-    if image.ndim == 2:
-        image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
-    factor = LONGEST / max(image.shape[:2])
-    if factor >= 1:
-        return image
-    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-
-
 class RunWriter:
     """Appends answers to a new file. Use as a context manager, or `close` it.
 
@@ -182,7 +174,9 @@ class RunWriter:
             "mounts": np.stack([_seven(view.cam_from_rig) for view in views]),
         }
         for number, view in enumerate(views):
-            image = cv2.cvtColor(_shrink(view.image), cv2.COLOR_RGB2BGR)
+            gray = view.image.ndim == 2
+            code = cv2.COLOR_GRAY2BGR if gray else cv2.COLOR_RGB2BGR
+            image = cv2.cvtColor(shrink(view.image, LONGEST), code)
             content[f"image{number}"] = cv2.imencode(".jpg", image)[1]
         if result.trace is not None:
             content |= self._packed(result.trace)

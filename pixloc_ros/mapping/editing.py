@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def merge(maps: Sequence[PixMap], output: str | os.PathLike[str]) -> None:
         if other.header != first.header:
             raise MapError(f"{other.path}: of another network or other levels than {first.path}")
     names = [name for pixmap in maps for name in pixmap.model.names]
-    twice = next((n for n in names if names.count(n) > 1), None) if len(maps) > 1 else None
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise MapError(f"{output}: {twice} is in two of the maps")
     models = [pixmap.model for pixmap in maps]

@@ -16,7 +16,7 @@ import torch
 from scipy.spatial import KDTree
 
 from pixloc_ros.errors import InputError
-from pixloc_ros.features import ImageError, read_image
+from pixloc_ros.features import ImageError, read_image, shrink
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.localization import RecordedFrame, RunError, RunFile
 from pixloc_ros.mapping import PixMap
@@ -34,13 +34,6 @@ POLL = 0.5
 """Seconds between looks for new frames of a run that is being recorded."""
 
 _BLUE, _VERMILION, _ORANGE, _GREEN = (0, 114, 178), (213, 94, 0), (230, 159, 0), (0, 158, 115)
-
-
-def _fitted(image: np.ndarray) -> np.ndarray:
-    factor = PICTURE / max(image.shape[:2])
-    if factor >= 1:
-        return image
-    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
 
 
 def _from_browser(action: Callable[[Any], object]) -> Callable[[Any], None]:
@@ -239,8 +232,8 @@ class Viewer:
         except ImageError as error:
             return None, f" ({error})"
         if image.shape[1::-1] != tuple(int(v) for v in camera.size.tolist()):
-            return _fitted(image), " (a picture of another size)"
-        return _fitted(image), ""
+            return shrink(image, PICTURE), " (a picture of another size)"
+        return shrink(image, PICTURE), ""
 
     # -- a run -------------------------------------------------------------------------------
 
@@ -343,10 +336,10 @@ class Viewer:
                 else:
                     colour = _GREEN if frame.ok else _VERMILION
                     for number, view in enumerate(frame.views):
-                        placed, image = view.cam_from_rig @ pose, _fitted(view.image)
+                        placed, image = view.cam_from_rig @ pose, shrink(view.image, PICTURE)
                         name = f"/run/cameras/{number}"
                         self._frustum(name, view.camera, placed, colour, 2.0, image)
-                handles["query"].image = _fitted(draw_frame(frame, step))
+                handles["query"].image = shrink(draw_frame(frame, step), PICTURE)
                 handles["note"].content = self._said(frame, step, pose)
 
     def _said(self, frame: RecordedFrame, step: int, pose: Pose | None) -> str:

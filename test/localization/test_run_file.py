@@ -139,6 +139,18 @@ def test_what_is_written_is_read(tracing, frame, tmp_path):
     assert two.views[0].shrunk.size.tolist() == [960, 720]
 
 
+def test_an_image_that_cannot_be_localized_is_kept_too(localizer, frame, tmp_path):
+    _, frame = frame
+    tiny = View(np.zeros((20, 20), np.uint8), frame.camera)
+    refused = localizer.localize_views([tiny])
+    assert "at least 32 a side" in refused.reason
+    with RunWriter(tmp_path / "t.pixrun", localizer.map) as writer:
+        writer.add("tiny.png", 0.0, [tiny], None, refused)
+    with RunFile(tmp_path / "t.pixrun") as run:
+        assert run[0].views[0].image.shape == (20, 20, 3)
+        assert run[0].facts["status"] == "bad_input"
+
+
 @pytest.fixture
 def run(localizer, frame, tmp_path):
     image, frame = frame
