@@ -66,12 +66,15 @@ setup(
         "view": ["viser"],
         # errors of sequences
         "evo": ["evo"],
+        # search among the images of large maps
+        "faiss": ["faiss-cpu"],
         # benchmarks over several machines
         "ray": ["ray"],
         # photographs for the rendered room
         "demo": ["scikit-image"],
         "dev": [
             "evo",
+            "faiss-cpu",
             "hypothesis",
             "import-linter",
             "mypy",

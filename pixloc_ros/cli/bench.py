@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pixloc_ros.datasets import write_text
 from pixloc_ros.datasets.rendered_room import render_room
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation.bench import against, curves, measure
+from pixloc_ros.evaluation.map_sizes import SizeCost, size_costs
 from pixloc_ros.evaluation.peer import require_checkout
 from pixloc_ros.evaluation.roofline import shares
 from pixloc_ros.features import FeatureNetwork, open_network, read_image
@@ -48,6 +49,29 @@ def _peer_network(given: argparse.Namespace) -> PixLocNetwork:
     return network
 
 
+def _sizes(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"--sizes {text}: numbers of references, with commas between")
+    return [int(part) for part in parts]
+
+
+def _print_sizes(costs: Iterable[SizeCost]) -> list[dict[str, Any]]:
+    names = [field.name for field in fields(SizeCost)]
+    print("\n" + "  ".join(f"{name:>10}" for name in names))
+    rows = []
+    for cost in costs:
+        row = asdict(cost)
+        rows.append(row)
+        print(
+            "  ".join(
+                f"{v:>10}" if isinstance(v, (bool, int)) else f"{v:>10.3g}" for v in row.values()
+            ),
+            flush=True,
+        )
+    return rows
+
+
 def run(arguments: Sequence[str]) -> int:
     parser = Parser("bench", "Time each stage of localization on this machine.")
     parser.add_argument("--map", metavar="FILE", help="map file (default: a rendered room)")
@@ -63,6 +87,14 @@ def run(arguments: Sequence[str]) -> int:
         "--curves",
         action="store_true",
         help="time against points, hypotheses, references and image size",
+    )
+    parser.add_argument(
+        "--sizes",
+        metavar="N,...",
+        help="time and memory in maps of N references, grown from --map",
+    )
+    parser.add_argument(
+        "--cache-mb", type=float, default=512.0, metavar="MB", help="(default 512)"
     )
     parser.add_argument(
         "--against", metavar="DIR", help="beside the original, in a checkout of cvg/pixloc"
@@ -84,6 +116,9 @@ def run(arguments: Sequence[str]) -> int:
     if given.images and not Path(given.images).is_dir():
         raise InputError(f"{given.images}: no such folder")
     require_outputs([given.json], [given.map, given.image, given.weights])
+    sizes = _sizes(given.sizes) if given.sizes else []
+    if given.cache_mb <= 0:
+        raise InputError(f"--cache-mb {given.cache_mb}: positive")
     if given.repeats < 1:
         raise InputError(f"--repeats {given.repeats}: at least one")
     network = network_of(given)
@@ -99,12 +134,12 @@ def run(arguments: Sequence[str]) -> int:
         with PixMap(map_file) as pixmap:
             image = read_image(image_file)
             size = (image.shape[1], image.shape[0])
-            entry = next((c for c in pixmap.model.cameras if (c.width, c.height) == size), None)
+            entry = next((c for c in pixmap.camera_entries if (c.width, c.height) == size), None)
             if entry is None:
                 raise InputError(
                     f"{image_file}: {size[0]} x {size[1]} pixels, no camera of the map is so"
                 )
-            localizer, camera = Localizer(pixmap, network, options), entry.camera()
+            localizer, camera = Localizer(pixmap, network, options, given.cache_mb), entry.camera()
             facts, timings = measure(localizer, image, camera, given.repeats)
             content: dict[str, Any] = dict(facts)
             for key, value in facts.items():
@@ -135,6 +170,18 @@ def run(arguments: Sequence[str]) -> int:
                     print(f"\n{name:>16}  {'median ms':>10}")
                     for value, ms in points:
                         print(f"{value:>16}  {ms:10.2f}")
+            if sizes:
+                content["sizes"] = _print_sizes(
+                    size_costs(
+                        pixmap,
+                        Path(image_file),
+                        sizes,
+                        given.weights,
+                        options,
+                        given.cache_mb,
+                        given.repeats,
+                    )
+                )
             if peer is not None:
                 pairs = against(
                     Path(given.against), localizer, images, image, entry, peer, given.repeats

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from pixloc_ros import __version__
 from pixloc_ros.cli.options import Parser, require_outputs
 from pixloc_ros.errors import InputError
 from pixloc_ros.mapping import PixMap
@@ -43,22 +44,29 @@ def run(arguments: Sequence[str]) -> int:
             joined = folder / f"joined{SUFFIX}"
             merge([pixmap, *others], joined)
             pixmap = stack.enter_context(PixMap(joined))
-        names = pixmap.model.names
+        names = pixmap.names
         references = np.ones(len(names), bool)
         for word in given.remove:
             gone = [name == word or name.startswith(word.rstrip("/") + "/") for name in names]
             if not any(gone):
                 raise InputError(f"--remove {word}: no such reference in {given.map}")
             references &= ~np.array(gone)
-        points = np.ones(len(pixmap.points), bool)
+        points = np.ones(pixmap.point_count, bool)
         if given.keep_points < 1:
             count = max(round(given.keep_points * len(points)), 1)
             points[np.argsort(-usefulness(pixmap), kind="stable")[count:]] = False
-        write_part(pixmap, given.output, references, points)
+        step = {
+            "step": "edit_map",
+            "version": __version__,
+            "removed": given.remove,
+            "keep_points": given.keep_points,
+        }
+        changed = given.remove or given.keep_points < 1
+        write_part(pixmap, given.output, references, points, [step] if changed else [])
     with PixMap(given.output) as written:
         size = Path(given.output).stat().st_size / 2**20
         print(
-            f"{given.output}: {len(written)} references, {len(written.points)} points, "
-            f"{len(written.model.observed)} observations, {size:.1f} MB"
+            f"{given.output}: {len(written)} references, {written.point_count} points, "
+            f"{written.observation_count} observations, {size:.1f} MB"
         )
     return 0

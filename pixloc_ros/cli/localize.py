@@ -116,10 +116,10 @@ def run(arguments: Sequence[str]) -> int:
             recorder = stack.enter_context(RunWriter(given.record, pixmap))
         if given.global_features:
             pairs = rank_by_global_features(
-                given.global_features, pixmap.model.names, list(queries), options.references
+                given.global_features, pixmap.names, list(queries), options.references
             )
         if pairs is not None and not any(
-            known in pixmap.model.names for listed in pairs.values() for known in listed
+            known in pixmap.names for listed in pairs.values() for known in listed
         ):
             raise InputError(f"{given.pairs}: names no reference of {given.map}")
         carried = _Carried()

@@ -60,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
                 continue
             pictures = {}
             for reference in supporters(frame) if given.images else ():
-                image_name = pixmap.model.names[reference]
+                image_name = pixmap.names[reference]
                 try:
                     pictures[image_name] = read_image(Path(given.images) / image_name)
                 except ImageError as error:

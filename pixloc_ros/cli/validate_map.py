@@ -26,17 +26,16 @@ def run(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     with PixMap(given.map) as pixmap:
         pixmap.verify()
-        model, header = pixmap.model, pixmap.header
-        centres = pixmap.poses.inverse().translation.numpy()
-        extent = " x ".join(f"{v:.2f}" for v in np.ptp(centres, axis=0))
+        header, points = pixmap.header, pixmap.point_count
+        extent = " x ".join(f"{v:.2f}" for v in np.ptp(pixmap.centres(), axis=0))
         print(f"{given.map}: valid")
         print(f"  network     {header.architecture} {header.weights_hash[:12]}")
-        print(f"  references  {len(pixmap)} with {len(model.cameras)} cameras, over {extent} m")
+        print(f"  references  {len(pixmap)} with {len(pixmap.cameras)} cameras, over {extent} m")
         print(
-            f"  points      {len(model.points)}, {len(model.observed)} observations, "
-            f"{len(model.observed) / max(len(model.points), 1):.1f} a point"
+            f"  points      {points}, {pixmap.observation_count} observations, "
+            f"{pixmap.observation_count / max(points, 1):.1f} a point"
         )
-        print(f"  descriptor  {pixmap.descriptors.shape[1]} numbers")
+        print(f"  descriptor  {pixmap.descriptor_width} numbers")
         for level, statistics in zip(header.levels, pixmap.statistics, strict=True):
             inliers = InlierModel.of(statistics)
             print(

@@ -18,14 +18,14 @@ import torch
 from tqdm import tqdm
 
 import pixloc_ros
+from pixloc_ros import ray_crew
+from pixloc_ros.crew import Lost, spread
 from pixloc_ros.datasets import read_poses, write_poses, write_text
 from pixloc_ros.datasets.benchmarks import Layout, Part
 from pixloc_ros.datasets.text import data_lines
 from pixloc_ros.errors import InputError
-from pixloc_ros.evaluation import ray_crew
 from pixloc_ros.evaluation.benchmark_options import BenchmarkOptions
 from pixloc_ros.evaluation.benchmark_tasks import Task
-from pixloc_ros.evaluation.crew import Lost, spread
 from pixloc_ros.evaluation.metrics import PoseErrors
 from pixloc_ros.evaluation.published import Published
 from pixloc_ros.features import ImageError, check_image, open_network, read_image

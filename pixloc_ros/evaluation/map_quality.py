@@ -67,9 +67,9 @@ def map_quality(
     chosen = np.unique(np.linspace(0, count - 1, min(count, TRIED)).astype(int)).tolist()
     metres, degrees, weak, wrong = [], [], [], 0
     for number in chosen:
-        name = pixmap.model.names[number]
-        camera = pixmap.cameras[int(pixmap.model.camera_index[number])]
-        truth = pixmap.poses[number]
+        name = pixmap.names[number]
+        camera = pixmap.camera(number)
+        truth = pixmap.pose(number)
         localizer.without = frozenset([number])
         try:
             result = localizer.localize(read_image(images / name), camera)
@@ -78,10 +78,7 @@ def map_quality(
         progress()
         reason = result.reason
         if result.ok:
-            seen = pixmap.model.observed[
-                pixmap.model.offsets[number] : pixmap.model.offsets[number + 1]
-            ]
-            points = pixmap.points[torch.from_numpy(seen.astype(np.int64))]
+            points = pixmap.reference(number).xyz
             (one, here), (two, there) = (
                 camera.project(pose.transform(points)) for pose in (truth, result.cam_from_map)
             )

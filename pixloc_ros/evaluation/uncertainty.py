@@ -112,15 +112,15 @@ def leave_one_out(
     progress: Callable[[], object] = lambda: None,
 ) -> list[tuple[LocalizationResult, Pose]]:
     """Every `every`-th reference localized without itself and its `gap` neighbours by name."""
-    model = localizer.map.model
-    order = sorted(range(len(model.names)), key=lambda i: model.names[i])
+    pixmap = localizer.map
+    order = sorted(range(len(pixmap)), key=lambda i: pixmap.names[i])
     answers = []
     for place in range(0, len(order), every):
         number = order[place]
         localizer.without = frozenset(order[max(place - gap, 0) : place + gap + 1])
-        camera = localizer.map.cameras[int(model.camera_index[number])]
-        result = localizer.localize(read(model.names[number]), camera)
-        answers.append((result, localizer.map.poses[number]))
+        camera = pixmap.camera(number)
+        result = localizer.localize(read(pixmap.names[number]), camera)
+        answers.append((result, pixmap.pose(number)))
         progress()
     localizer.without = frozenset()
     return answers

@@ -34,7 +34,7 @@ class Judge:
         models = [InlierModel.of(statistics) for statistics in pixmap.statistics]
         self.inliers = models[-1]
         self.thresholds = [model.threshold for model in models]
-        self._names, self._options = pixmap.model.names, options
+        self._names, self._options = pixmap.names, options
         self._factors = torch.tensor(sigma_factors, dtype=torch.float64).repeat_interleave(3)
 
     def judge(

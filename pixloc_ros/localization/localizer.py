@@ -20,7 +20,7 @@ from pixloc_ros.localization.matching import MIN_INLIERS, Matches, match_points,
 from pixloc_ros.localization.refinement import Query, Refinement, Start
 from pixloc_ros.localization.result import LocalizationResult, Prior, Refusal, Status
 from pixloc_ros.mapping import FeatureStore, PixMap
-from pixloc_ros.retrieval import Covisibility, DescriptorIndex
+from pixloc_ros.retrieval import Surroundings, open_index
 
 
 @dataclass
@@ -105,13 +105,12 @@ class Localizer:
         pixmap.require(network)
         self.map, self.network, self.cache_mb = pixmap, network, cache_mb
         self.options = options or LocalizerOptions()
-        self.index = DescriptorIndex(pixmap.descriptors)
-        self.covisibility = Covisibility(pixmap.model)
+        self.index = open_index(pixmap)
+        self.surroundings = Surroundings(pixmap)
         # references that are not used, to see how others find what they show
         self.without: frozenset[int] = frozenset()
         # whether answers tell every step; that takes several times as long
         self.tracing = False
-        self._number = {name: i for i, name in enumerate(pixmap.model.names)}
         self.extract = Extractor(network, pixmap.header.levels)
         options = self.options
         self.store = FeatureStore(
@@ -131,10 +130,10 @@ class Localizer:
         """Localize a blank image, so that the first real one does not pay for first times:
         kernels are compiled, memory is taken.
         """
-        camera = self.map.cameras[int(self.map.model.camera_index[0])]
+        camera = self.map.camera(0)
         width, height = (int(v) for v in camera.size.tolist())
         blank = np.zeros((height, width, 3), np.uint8)
-        self.localize(blank, camera, Prior(self.map.poses[0]))
+        self.localize(blank, camera, Prior(self.map.pose(0)))
 
     def localize(
         self,
@@ -220,7 +219,7 @@ class Localizer:
         """References that cover what a view sees from a pose of the rig."""
         pose = query.cam_from_rig @ rig_from_map
         count = self.options.references
-        seen = self.covisibility.visible_from(pose, query.camera, count + len(self.without))
+        seen = self.surroundings.visible_from(pose, query.camera, count + len(self.without))
         return [r for r in seen if r not in self.without][:count]
 
     def _hypotheses(self, prior: Prior, camera: Camera) -> Pose:
@@ -304,7 +303,8 @@ class Localizer:
             count = self.options.references
             found, _ = self.index.search(descriptor, count + len(self.without))
             return [r for r in found if r not in self.without][:count]
-        known = [self._number[n] for n in names if n in self._number]
+        numbers = [self.map.names.find(name) for name in names]
+        known = [number for number in numbers if number is not None]
         if not known:
             raise Refusal(Status.NO_REFERENCE, "none of the given references is in the map")
         return known[: self.options.references]
@@ -319,7 +319,7 @@ class Localizer:
             if not references:
                 continue
             matches = match_points(
-                self.map, self.store, references, query.pyramid, self.options.match_points
+                self.store, references, query.pyramid, self.options.match_points
             )
             most = max(most, len(matches.points))
             poses, inliers = poses_of_matches(matches, query.camera, self.options.starts)

@@ -16,7 +16,7 @@ from pixloc_ros.alignment import average_observations
 from pixloc_ros.features import ImagePyramid, LevelMaps
 from pixloc_ros.features.inference import fast_dtype
 from pixloc_ros.geometry import Camera, FeatureTable, Pose
-from pixloc_ros.mapping import FeatureStore, PixMap
+from pixloc_ros.mapping import FeatureStore
 
 MAX_CELLS = 5000
 """Cells of the query that are compared with every point; finer ones only around the best."""
@@ -98,7 +98,6 @@ def mutual_best(known: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def match_points(
-    pixmap: PixMap,
     store: FeatureStore,
     references: Sequence[int],
     pyramid: ImagePyramid,
@@ -112,27 +111,23 @@ def match_points(
     count = max(len(pyramid.levels) - 1, 1)
     levels = pyramid.levels[:count]
     device = levels[-1].features.device
-    offsets = pixmap.model.offsets
-    observed = np.concatenate(
-        [pixmap.model.observed[offsets[r] : offsets[r + 1]] for r in references]
-    )
-    points, number, seen = torch.from_numpy(observed.astype(np.int64)).unique(
-        return_inverse=True, return_counts=True
-    )
-    rows = torch.cat(
+    held = torch.cat(
         [
-            torch.arange(first, first + int(offsets[r + 1] - offsets[r]))
-            for r, first in zip(references, store.rows(references), strict=True)
+            torch.arange(first, first + int(count))
+            for first, count in zip(store.rows(references), store.counts(references), strict=True)
         ]
-    ).to(device)
-    number = number.to(device)
+    )
+    points, first, inverse, seen = np.unique(
+        store.point[held].numpy(), return_index=True, return_inverse=True, return_counts=True
+    )
+    rows, number = held.to(device), torch.from_numpy(inverse).to(device)
     described = []
     for level in range(count):
         features = store.features[level].index_select(0, rows).float()
         confidence = store.confidence[level].index_select(0, rows).float()
         merged, _ = average_observations(features, confidence.clamp(min=1e-3), number, len(points))
         described.append(F.normalize(merged, dim=-1))
-    kept = seen.argsort(descending=True, stable=True)[:limit]
+    kept = torch.from_numpy(np.argsort(-seen, kind="stable")[:limit])
     known = torch.cat(described, -1)[kept.to(device)]
 
     maps = levels[-1]
@@ -155,8 +150,8 @@ def match_points(
     x, y = (v.gather(1, nearest[:, None])[:, 0] for v in (x, y))
     cells = torch.stack([x, y], -1).double() + 0.5 + maps.offset
     pixels = cells.cpu() / torch.tensor(maps.scale, dtype=torch.float64)
-    found = points[kept][chosen.cpu()]
-    return Matches(pixmap.points[found], pixels, similarity.cpu() / count)
+    found = held[torch.from_numpy(first)[kept][chosen.cpu()]]
+    return Matches(store.xyz[found], pixels, similarity.cpu() / count)
 
 
 def poses_of_matches(matches: Matches, camera: Camera, count: int) -> tuple[list[Pose], list[int]]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pixloc_ros.geometry import Camera, Pose
-from pixloc_ros.mapping import FeatureStore, PixMap
+from pixloc_ros.mapping import FeatureStore
 
 MARGIN = 0.125
 """Part of the image's size by which points may lie outside the view of a start."""
@@ -62,7 +62,6 @@ class LocalFrame:
 
 
 def gather(
-    pixmap: PixMap,
     store: FeatureStore,
     references: Sequence[int],
     starts: Pose,
@@ -77,13 +76,13 @@ def gather(
     width, height = camera.size.tolist()
     left, top = MARGIN * width, MARGIN * height
     wider = camera.crop(-left, -top, width + 2 * left, height + 2 * top)
-    counts = pixmap.observation_counts[list(references)]
-    begins = pixmap.model.offsets[list(references)]
+    counts = store.counts(references)
     # the observations of all references, one after the other
     first = np.concatenate([[0], np.cumsum(counts)])
-    within = np.arange(first[-1]) - np.repeat(first[:-1], counts)
-    observed = pixmap.model.observed[np.repeat(begins, counts) + within]
-    points = pixmap.points[torch.from_numpy(observed.astype(np.int64))]
+    rows = torch.from_numpy(
+        np.repeat(store.rows(references) - first[:-1], counts) + np.arange(first[-1])
+    )
+    points = store.xyz[rows]
     _, valid = wider.project(starts.transform(points))
     seen = np.flatnonzero(valid.reshape(-1, len(points)).any(0).numpy())
     if len(seen) > limit:
@@ -98,10 +97,10 @@ def gather(
             if end > begin
         ]
         seen = np.concatenate(kept)
-    rows = np.repeat(store.rows(references), counts) + within
+    chosen = torch.from_numpy(seen)
     return Observations(
-        points[torch.from_numpy(seen)],
-        torch.from_numpy(rows[seen]),
-        observed[seen],
+        points[chosen],
+        rows[chosen],
+        store.point[rows[chosen]].numpy(),
         np.repeat(np.asarray(references), counts)[seen],
     )

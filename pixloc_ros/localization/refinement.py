@@ -122,7 +122,7 @@ class Refinement:
         kernel: RobustKernel,
         lm: LMOptions,
     ) -> None:
-        self._map, self._points, self._kernel, self._lm = pixmap, points, kernel, lm
+        self._points, self._kernel, self._lm = points, kernel, lm
         self._store, self._device = store, network.device
         self._damping = [
             learned_damping(network.damping_parameters(level.network_level)).detach()
@@ -139,7 +139,6 @@ class Refinement:
         self._store.rows([r for seen in start.references for r in seen])
         observations = tuple(
             gather(
-                self._map,
                 self._store,
                 references,
                 query.cam_from_rig @ start.poses,

@@ -183,7 +183,7 @@ class RunWriter:
         self._append(content)
 
     def _packed(self, trace: Trace) -> dict[str, np.ndarray]:
-        xyz = self._map.model.points[trace.points]
+        xyz = self._map.xyz(trace.points)
         origin = xyz.mean(0) if len(xyz) else np.zeros(3)
         share = np.minimum(trace.residual, _WORST) / _WORST
         return {

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.functional import normalize
 
-from pixloc_ros.features import (
-    FeatureNetwork,
-    ImageError,
-    ImagePyramid,
-    PyramidLevel,
-    default_levels,
-    extract_pyramid,
-    read_image,
-)
-from pixloc_ros.geometry import Camera, FeatureTable, Pose
+from pixloc_ros import ray_crew
+from pixloc_ros.crew import Lost, spread
+from pixloc_ros.errors import InputError
+from pixloc_ros.features import FeatureNetwork, ImageError, PyramidLevel, default_levels
+from pixloc_ros.mapping.approximate import make_index
+from pixloc_ros.mapping.sampling import Sample, Sighting, read_sample, sampler_of
+from pixloc_ros.mapping.scattered import read_rows
 from pixloc_ros.mapping.schema import (
     FORMAT,
     QUANTILES,
@@ -35,9 +31,16 @@ from pixloc_ros.mapping.schema import (
     MapHeader,
     checksum,
 )
-from pixloc_ros.mapping.sparse_model import ModelError, SparseModel, keep_long_tracks
+from pixloc_ros.mapping.sparse_model import (
+    ModelError,
+    SparseModel,
+    in_order_of_sight,
+    keep_long_tracks,
+)
 
 STATISTICS_PAIRS = 20_000
+STATISTICS_OF = 10_000_000
+"""Observations among which those pairs are sought; of more, those of an even choice of points."""
 
 
 class Progress(Protocol):
@@ -57,42 +60,27 @@ class BuildSummary:
     megabytes: float
 
 
-def sample_points(
-    pyramid: ImagePyramid, camera: Camera, cam_from_map: Pose, points: Tensor
-) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-    """Features and confidences of points at every level of an image.
-
-    points: (N, 3) map frame. Returns which points can be sampled at the finest level (N,), and
-    for each level features (n, C), unit norm, and confidence (n,) of those. A point too near to
-    the border of a coarser level has confidence zero there.
-    """
-    in_camera = cam_from_map.transform(points)
-    sampled = []
-    for maps in pyramid.levels:
-        pixels, visible = maps.camera(camera).project(in_camera)
-        table = FeatureTable(torch.cat([maps.features, maps.confidence[None]]))
-        pixels = pixels.to(maps.features)
-        rows = table.sample(pixels).cpu()
-        sampled.append((rows, visible & table.inside(pixels).cpu()))
-    kept = sampled[-1][1]
-    return kept, [
-        (normalize(rows[kept, :-1], dim=-1), rows[kept, -1] * inside[kept])
-        for rows, inside in sampled
-    ]
-
-
 @contextmanager
 def atomic_map(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file that appears under its name only when it is complete and on disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with h5py.File(temporary, "w") as file:
-            yield file
-        with open(temporary, "rb") as handle:
+    """An HDF5 file that appears under its name only when it is complete and on disk.
+
+    What a killed program left of it is written over. Raises MapError where another one is
+    writing it.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    with open(temporary, "ab") as handle:
+        try:
+            # HDF5 would truncate the other's file before it looks for a lock
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MapError(f"{path}: another program is writing it") from None
+        try:
+            with h5py.File(temporary, "w", locking=False) as file:
+                yield file
             os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 class MapWriter:
@@ -115,22 +103,32 @@ class MapWriter:
             name, (0, *row), dtype, maxshape=(None, *row), chunks=(1024, *row)
         )
 
-    def append(self, points: np.ndarray, samples: Sequence[tuple[Tensor, Tensor]]) -> None:
+    def append(self, points: np.ndarray, samples: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
         first, last = self.offsets[-1], self.offsets[-1] + len(points)
         self._point.resize(last, axis=0)
         self._point[first:last] = points
         for (features, confidence), (f, c) in zip(self._levels, samples, strict=True):
             for dataset, values in ((features, f), (confidence, c)):
                 dataset.resize(last, axis=0)
-                dataset[first:last] = values.half().numpy()
+                dataset[first:last] = values
         self.offsets.append(last)
 
-    def finish(self, model: SparseModel, descriptors: np.ndarray, header: MapHeader) -> None:
-        """Everything but the observations."""
+    def finish(
+        self,
+        model: SparseModel,
+        descriptors: np.ndarray,
+        header: MapHeader,
+        provenance: Sequence[Mapping[str, object]],
+    ) -> None:
+        """Everything but the observations. provenance: as `PixMap` has it."""
         self.file["observations/offsets"] = np.array(self.offsets, np.int64)
         _write_structure(self.file, model, descriptors)
-        _write_statistics(self.file, len(header.levels))
+        index = make_index(descriptors)
+        if index is not None:
+            self.file["references/index"], self.file["references/descriptor_mean"] = index
+        _write_statistics(self.file, len(header.levels), len(model.points))
         self.file.attrs.update(format=FORMAT, version=VERSION, header=header.to_json())
+        self.file.attrs["provenance"] = json.dumps(list(provenance), sort_keys=True)
         self.file.attrs["checksum"] = checksum(self.file)
 
 
@@ -142,11 +140,19 @@ def build_map(
     levels: Sequence[PyramidLevel] | None = None,
     min_track_length: int = 3,
     progress: Progress | None = None,
+    *,
+    workers: int = 0,
+    ray: str = "",
+    pieces: Path | None = None,
+    provenance: Sequence[Mapping[str, object]] = (),
 ) -> BuildSummary:
     """Write the map of a sparse model, with features sampled at its 3D points.
 
     images: folder of the reference images. min_track_length: fewest references that must
-    see a point. Nothing is left behind under `output` when anything fails.
+    see a point. workers: processes, 0 for this one; ray: address of a cluster to spread them
+    over; the file is the same. pieces: folder for what is sampled already, so that an
+    interrupted build goes on; it is removed when the map is there.
+    Nothing is left behind under `output` when anything fails.
     Raises MapError, ModelError or ImageError.
     """
     output, folder = Path(output), Path(images)
@@ -157,33 +163,31 @@ def build_map(
     missing = next((name for name in model.names if not (folder / name).is_file()), None)
     if missing is not None:
         raise ImageError(f"{folder / missing}: no such image, but the model has it")
-    model = keep_long_tracks(model, min_track_length)
+    model = in_order_of_sight(keep_long_tracks(model, min_track_length))
     levels = tuple(levels or default_levels(network))
-    points = torch.from_numpy(model.points)
+    if pieces is not None:
+        pieces.mkdir(parents=True, exist_ok=True)
+    sightings = [_sighting(model, number, folder) for number in range(len(model.names))]
+    make = sampler_of(network, levels, pieces)
+    answers = (
+        ray_crew.spread(make, sightings, workers, ray)
+        if ray
+        else (spread(make, sightings, workers))
+    )
     descriptors = []
-    with atomic_map(output) as file:
+    with atomic_map(output) as file, closing(answers):
         writer = MapWriter(file, [network.channels[level.network_level] for level in levels])
-        for number, name in enumerate(model.names):
-            image = read_image(folder / name)
-            entry = model.cameras[model.camera_index[number]]
-            if (image.shape[1], image.shape[0]) != (entry.width, entry.height):
-                raise ImageError(
-                    f"{folder / name}: {image.shape[1]} x {image.shape[0]} pixels, "
-                    f"its camera has {entry.width} x {entry.height}"
-                )
-            pyramid = extract_pyramid(network, image, levels)
+        told = _counted(answers, len(sightings), progress)
+        for number, sample in enumerate(_in_order(told)):
             seen = model.observed[model.offsets[number] : model.offsets[number + 1]]
-            kept, samples = sample_points(
-                pyramid, entry.camera(), model.pose(number), points[seen]
-            )
-            writer.append(seen[kept.numpy()], samples)
-            descriptors.append(pyramid.descriptor.cpu().numpy())
-            if progress is not None:
-                progress(number + 1, len(model.names))
+            writer.append(seen[sample.kept], sample.levels)
+            descriptors.append(sample.descriptor)
         if writer.offsets[-1] == 0:
             raise ModelError(f"{output}: no point projects into the image that observes it")
         header = MapHeader(network.architecture, network.weights_hash(), levels)
-        writer.finish(model, np.stack(descriptors).astype(np.float32), header)
+        writer.finish(model, np.stack(descriptors), header, provenance)
+    if pieces is not None:
+        shutil.rmtree(pieces, ignore_errors=True)
     return BuildSummary(
         references=len(model.names),
         points=len(model.points),
@@ -191,6 +195,42 @@ def build_map(
         dropped_observations=len(model.observed) - writer.offsets[-1],
         megabytes=output.stat().st_size / 2**20,
     )
+
+
+def _sighting(model: SparseModel, number: int, folder: Path) -> Sighting:
+    seen = model.observed[model.offsets[number] : model.offsets[number + 1]]
+    return Sighting(
+        folder / model.names[number],
+        model.cameras[model.camera_index[number]],
+        model.quaternion[number],
+        model.translation[number],
+        model.points[seen],
+    )
+
+
+def _counted(
+    answers: Iterable[tuple[int, Any]], total: int, progress: Progress | None
+) -> Iterator[tuple[int, Any]]:
+    for done, answer in enumerate(answers, 1):
+        yield answer
+        if progress is not None:
+            progress(done, total)
+
+
+def _in_order(answers: Iterable[tuple[int, Any]]) -> Iterator[Sample]:
+    """Samples by number, whatever the order in which processes finish them."""
+    waiting: dict[int, Any] = {}
+    following = 0
+    for number, answer in answers:
+        if isinstance(answer, InputError):
+            raise answer
+        if isinstance(answer, Lost):
+            raise ModelError(f"reference {number} could not be sampled: {answer}")
+        waiting[number] = answer
+        while following in waiting:
+            ready = waiting.pop(following)
+            yield read_sample(ready) if isinstance(ready, Path) else ready
+            following += 1
 
 
 def _write_structure(file: h5py.File, model: SparseModel, descriptors: np.ndarray) -> None:
@@ -208,18 +248,27 @@ def _write_structure(file: h5py.File, model: SparseModel, descriptors: np.ndarra
         file[name] = values
 
 
-def _write_statistics(file: h5py.File, levels: int) -> None:
+def _write_statistics(file: h5py.File, levels: int, points: int) -> None:
     """How far features of the same point, and of unrelated points, are apart in this map."""
-    point = file["observations/point"][:]
+    observed = file["observations/point"][:]
+    generator = np.random.default_rng(0)
+    rows = np.arange(len(observed))
+    if len(observed) > STATISTICS_OF:
+        # all observations of some points
+        chosen = generator.random(points) < STATISTICS_OF / len(observed)
+        rows = np.flatnonzero(chosen[observed])
+    point = observed[rows]
     order = np.argsort(point, kind="stable")
     repeated = np.flatnonzero(point[order][1:] == point[order][:-1])
-    generator = np.random.default_rng(0)
-    chosen = generator.permutation(repeated)[:STATISTICS_PAIRS]
-    matching = (order[chosen], order[chosen + 1])
-    unrelated = tuple(generator.integers(0, len(point), (2, STATISTICS_PAIRS)))
+    drawn = generator.permutation(repeated)[:STATISTICS_PAIRS]
+    matching = (rows[order[drawn]], rows[order[drawn + 1]])
+    unrelated = tuple(generator.integers(0, len(observed), (2, STATISTICS_PAIRS)))
+    used, places = np.unique(np.concatenate([*matching, *unrelated]), return_inverse=True)
+    counts = [len(drawn), len(drawn), STATISTICS_PAIRS, STATISTICS_PAIRS]
+    one, other, here, there = np.split(places, np.cumsum(counts)[:-1])
     for i in range(levels):
-        features = file[f"levels/{i}/features"][:].astype(np.float32)
-        for name, (a, b) in (("matching", matching), ("unrelated", unrelated)):
+        features = read_rows(file[f"levels/{i}/features"], used).astype(np.float32)
+        for name, (a, b) in (("matching", (one, other)), ("unrelated", (here, there))):
             squared = ((features[a] - features[b]) ** 2).sum(-1)
             # a map without any point seen twice has nothing to measure
             values = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ def usefulness(pixmap: PixMap) -> np.ndarray:
         points = seen.points.numpy()
         if not len(points):
             continue
-        camera = pixmap.cameras[int(model.camera_index[number])]
+        camera = pixmap.camera(number)
         inside = pixmap.poses[number].transform(pixmap.points[seen.points])
         pixels, _ = camera.project(inside)
         cell = (GRID * pixels / camera.size).clamp(0, GRID - 1).nan_to_num().long().numpy()
@@ -53,8 +53,12 @@ def write_part(
     output: str | os.PathLike[str],
     references: np.ndarray,
     points: np.ndarray,
+    steps: Sequence[Mapping[str, object]] = (),
 ) -> None:
-    """Write the references (R,) and points (P,) of a map that are True. Raises MapError."""
+    """Write the references (R,) and points (P,) of a map that are True.
+
+    steps: what is done to it, for its provenance. Raises MapError.
+    """
     model = subset(pixmap.model, references, points)
     if not len(model.names) or not len(model.observed):
         raise MapError(f"{output}: nothing of {pixmap.path} would be left")
@@ -62,7 +66,8 @@ def write_part(
         writer = MapWriter(file, pixmap.widths)
         for place, number in enumerate(np.flatnonzero(references).tolist()):
             _copy(writer, pixmap, number, model, place, points)
-        writer.finish(model, pixmap.descriptors[references].numpy(), pixmap.header)
+        descriptors = pixmap.descriptor_rows(np.flatnonzero(references))
+        writer.finish(model, descriptors, pixmap.header, [*pixmap.provenance, *steps])
 
 
 def _copy(
@@ -77,7 +82,7 @@ def _copy(
     kept = torch.from_numpy(points[seen.points.numpy()])
     observed = model.observed[model.offsets[place] : model.offsets[place + 1]]
     levels = zip(seen.features, seen.confidence, strict=True)
-    writer.append(observed, [(f[kept], c[kept]) for f, c in levels])
+    writer.append(observed, [(f[kept].numpy(), c[kept].numpy()) for f, c in levels])
 
 
 def merge(maps: Sequence[PixMap], output: str | os.PathLike[str]) -> None:
@@ -122,5 +127,8 @@ def merge(maps: Sequence[PixMap], output: str | os.PathLike[str]) -> None:
             for number in range(len(pixmap)):
                 _copy(writer, pixmap, number, joined, place, everything)
                 place += 1
-        descriptors = torch.cat([pixmap.descriptors for pixmap in maps]).numpy()
-        writer.finish(joined, descriptors, first.header)
+        descriptors = np.concatenate([m.descriptor_rows(np.arange(len(m))) for m in maps])
+        parts = [
+            {"map": m.path.name, "references": len(m), "provenance": m.provenance} for m in maps
+        ]
+        writer.finish(joined, descriptors, first.header, [{"step": "merge", "maps": parts}])

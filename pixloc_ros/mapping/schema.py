@@ -1,10 +1,11 @@
 """The layout of a `.pixmap.h5` file, version 1.
 
-    /                    attributes: format, version, header (JSON), checksum
+    /                    attributes: format, version, header (JSON), provenance (JSON), checksum
     /cameras             JSON strings, one a camera: model, width, height, params
     /references/name     (R,) strings             /references/camera  (R,) int32
     /references/quaternion (R, 4) w x y z         /references/translation (R, 3) cam_from_map
     /references/descriptor (R, D) float32
+    /references/index    faiss's bytes, and /references/descriptor_mean (D,), of large maps
     /points/xyz          (P, 3) float64, metres   /points/track_length (P,) int32
     /observations/offsets (R + 1,) int64          /observations/point (M,) int32
     /levels/<i>/features (M, C_i) float16         /levels/<i>/confidence (M,) float16
@@ -63,8 +64,9 @@ class MapHeader:
 
 
 def checksum(file: h5py.File) -> str:
-    """SHA-256 over the header and every dataset's name, type, shape and content."""
-    digest = hashlib.sha256(str(file.attrs["header"]).encode())
+    """SHA-256 over header, provenance and every dataset's name, type, shape and content."""
+    told = str(file.attrs["header"]) + str(file.attrs.get("provenance", ""))
+    digest = hashlib.sha256(told.encode())
     datasets: list[h5py.Dataset] = []
     file.visititems(
         lambda _, item: datasets.append(item) if isinstance(item, h5py.Dataset) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -212,3 +212,22 @@ def keep_long_tracks(model: SparseModel, min_length: int) -> SparseModel:
     if not kept.any():
         raise ModelError(f"no point is seen by {min_length} references or more")
     return subset(model, np.ones(len(model.names), bool), kept)
+
+
+def in_order_of_sight(model: SparseModel) -> SparseModel:
+    """The same model, its points in the order in which references, one after the other, first
+    see them: what is seen together then lies together.
+    """
+    points, first = np.unique(model.observed, return_index=True)
+    order = points[np.argsort(first, kind="stable")]
+    renumber = np.empty(len(model.points), np.int32)
+    renumber[order] = np.arange(len(order))
+    reference = np.repeat(np.arange(len(model.names)), np.diff(model.offsets))
+    observed = renumber[model.observed]
+    return replace(
+        model,
+        points=model.points[order],
+        track_length=model.track_length[order],
+        # of each reference ascending, as they were
+        observed=observed[np.lexsort((observed, reference))],
+    )

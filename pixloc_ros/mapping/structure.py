@@ -30,6 +30,7 @@ PARTNERS = 20
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LEAST = 3
+SEED = 0
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,13 @@ def _colmap(camera: Camera) -> tuple[str, list[float]]:
     return "FULL_OPENCV", [*focal, *centre, *lens]
 
 
+def _repeatable() -> pycolmap.IncrementalPipelineOptions:
+    """One thread and one seed: the same images give the same model, interrupted or not."""
+    options = pycolmap.IncrementalPipelineOptions()
+    options.random_seed, options.num_threads = SEED, 1
+    return options
+
+
 class Workshop:
     """A work folder. images: the folder they are in; names: those to use. camera: of all of
     them, where it is known; else COLMAP finds it, one for all images of a size.
@@ -134,18 +142,26 @@ class Workshop:
             reader.camera_model, params = _colmap(self._camera)
             reader.camera_params = ",".join(f"{v:.12g}" for v in params)
             mode = pycolmap.CameraMode.SINGLE
+        verification = pycolmap.TwoViewGeometryOptions()
+        verification.ransac.random_seed = SEED
         try:
+            # numbered before extraction, whose threads are done in any order
+            pycolmap.Database.open(self.database).close()
+            given = (self.database, self._images, mode, self._names)
+            pycolmap.import_images(*given, options=reader)
             pycolmap.extract_features(
                 self.database, self._images, self._names, mode, reader_options=reader
             )
             if len(self._names) <= EXHAUSTIVE:
-                pycolmap.match_exhaustive(self.database)
+                pycolmap.match_exhaustive(self.database, verification_options=verification)
             else:
-                self._match_nearest(apart())
+                self._match_nearest(apart(), verification)
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"{self._images}: matching failed: {_reason(error)}") from None
 
-    def _match_nearest(self, apart: np.ndarray) -> None:
+    def _match_nearest(
+        self, apart: np.ndarray, verification: pycolmap.TwoViewGeometryOptions
+    ) -> None:
         pairs = set()
         for number, row in enumerate(apart):
             near = [int(i) for i in np.argsort(row, kind="stable") if i != number]
@@ -156,7 +172,9 @@ class Workshop:
             "".join(f"{self._names[a]} {self._names[b]}\n" for a, b in sorted(pairs))
         )
         options = pycolmap.ImportedPairingOptions(match_list_path=str(listed))
-        pycolmap.match_image_pairs(self.database, pairing_options=options)
+        pycolmap.match_image_pairs(
+            self.database, pairing_options=options, verification_options=verification
+        )
 
     def map_images(self) -> pycolmap.Reconstruction:
         """Poses and points from the matches alone; the frame is arbitrary.
@@ -165,7 +183,7 @@ class Workshop:
         """
         if not self.sparse.is_dir():
             partial = self._partial()
-            options = pycolmap.IncrementalPipelineOptions()
+            options = _repeatable()
             if self._camera is not None:
                 options.ba_refine_focal_length = options.ba_refine_extra_params = False
             models = pycolmap.incremental_mapping(self.database, self._images, partial, options)
@@ -181,7 +199,9 @@ class Workshop:
         if not self.sparse.is_dir():
             posed = self._posed(poses)
             partial = self._partial()
-            made = pycolmap.triangulate_points(posed, self.database, self._images, partial)
+            made = pycolmap.triangulate_points(
+                posed, self.database, self._images, partial, options=_repeatable()
+            )
             if made.num_points3D() == 0:
                 raise ModelError(
                     f"{self._images}: no point is seen alike in two images from their poses; are "
@@ -251,6 +271,7 @@ def adjust(model: pycolmap.Reconstruction) -> None:
     options = pycolmap.BundleAdjustmentOptions()
     options.refine_focal_length = options.refine_extra_params = False
     options.print_summary = False
+    options.ceres.solver_options.num_threads = 1
     pycolmap.bundle_adjustment(model, options)
     to_positions(model, before)
 
@@ -274,7 +295,7 @@ def to_positions(
     if flat[1] < 1e-3 * max(flat[0], 1e-12):
         raise ModelError("the known positions lie in a line, which leaves a rotation open")
     bound = 0.05 * float(np.linalg.norm(np.ptp(places, axis=0)))
-    options = pycolmap.RANSACOptions(max_error=bound, random_seed=0)
+    options = pycolmap.RANSACOptions(max_error=bound, random_seed=SEED)
     move = pycolmap.align_reconstruction_to_locations(model, known, places, LEAST, options)
     if move is not None:
         model.transform(move)

@@ -6,12 +6,17 @@ from pixloc_ros.retrieval.global_features import (
     rank_by_global_features,
     read_global_features,
 )
-from pixloc_ros.retrieval.index import DescriptorIndex
+from pixloc_ros.retrieval.index import DescriptorIndex, FileIndex, Index, open_index
+from pixloc_ros.retrieval.surroundings import Surroundings
 
 __all__ = [
     "Covisibility",
     "DescriptorIndex",
+    "FileIndex",
+    "Index",
     "RetrievalError",
+    "Surroundings",
+    "open_index",
     "rank_by_global_features",
     "read_global_features",
 ]

@@ -131,7 +131,7 @@ class LocalizationNode(LifecycleNode):
         )
         self.get_logger().info(
             f"serving {p.map}: {len(self._serving.map)} references, "
-            f"{len(self._serving.map.points)} points, {self._serving.network.architecture} on "
+            f"{self._serving.map.point_count} points, {self._serving.network.architecture} on "
             f"{self._serving.network.device}"
         )
         return SUCCESS
@@ -411,7 +411,7 @@ class LocalizationNode(LifecycleNode):
                 name,
                 self.parameters.map,
                 len(serving.map) if serving else 0,
-                len(serving.map.points) if serving else 0,
+                serving.map.point_count if serving else 0,
             )
         ]
         if serving is not None:

@@ -32,6 +32,11 @@ LATCHED = QoSProfile(
 )
 
 
+MOST_POINTS = 1_000_000
+MOST_FRUSTA = 2_000
+"""What is shown of large maps."""
+
+
 class Outputs:
     """The publishers of a configured node."""
 
@@ -58,7 +63,7 @@ class Outputs:
     def map(self, pixmap: PixMap) -> None:
         """The map's points and reference cameras, for whoever listens now or later."""
         header = Header(frame_id=self._frame, stamp=self._node.get_clock().now().to_msg())
-        self._points.publish(point_cloud(header, pixmap.points.numpy()))
+        self._points.publish(point_cloud(header, pixmap.some_points(MOST_POINTS)))
         self._references.publish(_frusta(header, pixmap))
 
     def pose(self, fix: Belief, stamp: Time, diagonal: bool) -> None:
@@ -98,19 +103,18 @@ class Diagnostics:
 
 
 def _frusta(header: Header, pixmap: PixMap) -> MarkerArray:
-    """All reference cameras as one list of lines."""
+    """Reference cameras as one list of lines; of very many an even choice."""
     marker = Marker(header=header, ns="references", id=0, type=Marker.LINE_LIST)
     marker.action = Marker.ADD
     marker.pose.orientation.w = 1.0
-    poses = pixmap.poses.inverse()
-    some = pixmap.points[:: max(len(pixmap.points) // 10_000, 1)].numpy()
+    some = pixmap.some_points(10_000)
     extent = float(np.linalg.norm(np.subtract(*np.quantile(some, [0.9, 0.1], axis=0))))
     marker.scale.x = 0.0005 * extent
     marker.color.r, marker.color.g, marker.color.b, marker.color.a = 0.0, 0.45, 0.7, 1.0
-    for i in range(len(pixmap)):
-        camera = pixmap.cameras[int(pixmap.model.camera_index[i])]
-        corners = poses[i].transform(0.01 * extent * _corners(camera)).tolist()
-        centre = poses[i].translation.tolist()
+    for i in range(0, len(pixmap), -(-len(pixmap) // MOST_FRUSTA)):
+        map_from_cam = pixmap.pose(i).inverse()
+        corners = map_from_cam.transform(0.01 * extent * _corners(pixmap.camera(i))).tolist()
+        centre = map_from_cam.translation.tolist()
         for a, b in zip(corners, [*corners[1:], corners[0]], strict=True):
             for x, y, z in (centre, a, a, b):
                 marker.points.append(Point(x=x, y=y, z=z))

@@ -42,8 +42,8 @@ def _in_reference(frame: RecordedFrame, pixmap: PixMap, reference: int) -> Repro
     """Where a reference shows the points that it lent, with their residual in the query."""
     assert frame.trace is not None
     own = frame.trace.references == reference
-    camera = pixmap.cameras[int(pixmap.model.camera_index[reference])]
-    inside = pixmap.poses[reference].transform(torch.from_numpy(frame.points[own]))
+    camera = pixmap.camera(reference)
+    inside = pixmap.pose(reference).transform(torch.from_numpy(frame.points[own]))
     pixels, _ = camera.project(inside)
     return Reprojections(pixels.numpy(), frame.trace.residual[-1][own])
 
@@ -59,7 +59,7 @@ def plot_reprojections(
 
     images: of references, by name; those that are missing are left out.
     """
-    names = pixmap.model.names
+    names = pixmap.names
     shown = [r for r in supporters(frame) if names[r] in images]
     views = list(range(len(frame.views)))
     figure = new_figure(4.6 * (len(views) + len(shown)), 4.2)
@@ -129,11 +129,11 @@ def plot_scene(frame: RecordedFrame, pixmap: PixMap, output: str | os.PathLike[s
     figure = new_figure(8, 7)
     axes: Any = panels(figure, subplot_kw={"projection": "3d"})[0]
     rng = np.random.default_rng(0)
-    cloud = pixmap.model.points
+    cloud = pixmap.some_points(1_000_000)
     cloud = cloud[rng.permutation(len(cloud))[:20_000]]
     # far points would shrink the place to a dot
     low, high = np.percentile(cloud, [2, 98], axis=0)
-    centres = pixmap.poses.inverse().translation.numpy()
+    centres = pixmap.centres()
     low, high = np.minimum(low, centres.min(0)), np.maximum(high, centres.max(0))
     cloud = cloud[((cloud >= low) & (cloud <= high)).all(1)]
     axes.scatter(*cloud.T, s=0.5, color=GRAY, alpha=0.4, depthshade=False)

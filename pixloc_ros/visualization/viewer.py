@@ -100,14 +100,14 @@ class Viewer:
 
     def _draw_map(self, budget: int) -> None:
         """Points coloured by height, cameras, and a first look from above and behind."""
-        model, scene = self.pixmap.model, self._server.scene
-        poses = self.pixmap.poses
-        self._centres = poses.inverse().translation.numpy()
+        pixmap, scene = self.pixmap, self._server.scene
+        poses = pixmap.poses
+        self._centres = pixmap.centres()
         # cameras stand upright, whatever the axes of the map
         up = -poses.rotation[:, 1].mean(0)
         up = up / up.norm().clamp(min=1e-9)
         scene.set_up_direction(tuple(up.tolist()))
-        points = model.points
+        points = pixmap.some_points(4 * budget)
         if len(points) > budget:
             points = points[np.sort(np.random.default_rng(0).permutation(len(points))[:budget])]
         height = points @ up.numpy()
@@ -118,12 +118,10 @@ class Viewer:
         # the brightest colours are lost on white
         colours = heat(0.8 * np.clip((height - low) / max(high - low, 1e-9), 0, 1))
         self._cloud("/map/points", points - self._origin, colours, self._spread / 350)
-        chosen = np.unique(
-            np.linspace(0, len(model.names) - 1, min(len(model.names), FRUSTUMS)).astype(int)
-        )
+        chosen = np.unique(np.linspace(0, len(pixmap) - 1, min(len(pixmap), FRUSTUMS)).astype(int))
         self._scale = self._frustum_size()
         for number in chosen.tolist():
-            camera = self.pixmap.cameras[int(model.camera_index[number])]
+            camera = pixmap.camera(number)
             handle = self._frustum(f"/map/references/{number}", camera, poses[number], _BLUE)
             handle.on_click(lambda _, number=number: self.open_reference(number))
         ahead = poses.rotation[:, 2].mean(0)
@@ -181,10 +179,10 @@ class Viewer:
     # -- references --------------------------------------------------------------------------
 
     def _make_reference_panel(self) -> None:
-        gui, names = self._server.gui, self.pixmap.model.names
+        gui, names = self._server.gui, self.pixmap.names
         with gui.add_folder("Map"):
             gui.add_markdown(
-                f"{len(names)} references, {len(self.pixmap.points):,} points. "
+                f"{len(names)} references, {self.pixmap.point_count:,} points. "
                 "Click a camera to see its picture."
             )
             chosen = gui.add_text("reference", names[0], hint="its name, or a part of it")
@@ -195,7 +193,7 @@ class Viewer:
             chosen.on_update(_from_browser(lambda _: self._find_reference(chosen.value)))
 
     def _find_reference(self, name: str) -> None:
-        names = self.pixmap.model.names
+        names = self.pixmap.names
         exact = [i for i, known in enumerate(names) if known == name]
         found = exact or [i for i, known in enumerate(names) if name and name in known]
         if found:
@@ -206,11 +204,10 @@ class Viewer:
     def open_reference(self, number: int) -> None:
         """Show a reference's picture and mark its camera."""
         with self._lock:
-            model = self.pixmap.model
-            name, handles = model.names[number], self._handles
+            name, handles = self.pixmap.names[number], self._handles
             if handles["reference"].value != name:
                 handles["reference"].value = name
-            camera = self.pixmap.cameras[int(model.camera_index[number])]
+            camera = self.pixmap.camera(number)
             image, note = self._picture(name, camera)
             seen = int(self.pixmap.observation_counts[number])
             handles["picture_note"].content = f"**{name}**: {seen} points{note}"

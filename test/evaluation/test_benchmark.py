@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from pixloc_ros.cli.main import main
+from pixloc_ros.crew import Lost, spread
 from pixloc_ros.datasets import read_poses
 from pixloc_ros.datasets.benchmarks import LAYOUTS, Roots, parts_of, write_missing_queries
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation.benchmark_options import BenchmarkOptions, options_of, weights_of
 from pixloc_ros.evaluation.benchmark_tasks import tasks_of
-from pixloc_ros.evaluation.crew import Lost, spread
 from pixloc_ros.features import open_network
 from pixloc_ros.mapping import read_colmap
 from pixloc_ros.options import override

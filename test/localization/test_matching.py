@@ -24,7 +24,7 @@ def matched(room, localizer):
     references, _ = localizer.index.search(pyramid.descriptor, 10)
     return (
         frame,
-        match_points(localizer.map, localizer.store, references, pyramid, 4000),
+        match_points(localizer.store, references, pyramid, 4000),
         pyramid,
         references,
     )
@@ -41,7 +41,7 @@ def test_most_matches_are_where_the_points_are(matched):
 
 def test_the_limit_keeps_what_most_references_see(localizer, matched):
     _, _, pyramid, references = matched
-    few = match_points(localizer.map, localizer.store, references, pyramid, 50)
+    few = match_points(localizer.store, references, pyramid, 50)
     assert 0 < len(few.points) <= 50
     counts = torch.cat([localizer.map.reference(r).points for r in references]).bincount()
     least = counts.sort(descending=True).values[49]

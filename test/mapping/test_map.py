@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 
 import cv2
 import h5py
@@ -13,9 +17,10 @@ import torch
 from pixloc_ros.features import ImageError, PyramidLevel
 from pixloc_ros.features.compact import CompactNetwork
 from pixloc_ros.features.pixloc import PixLocVGG16
-from pixloc_ros.mapping import MapError, ModelError, PixMap, build_map, read_colmap
+from pixloc_ros.mapping import MapError, ModelError, PixMap, build_map, read_colmap, sampling
 from pixloc_ros.mapping import builder as builder_module
-from pixloc_ros.mapping.sparse_model import keep_long_tracks
+from pixloc_ros.mapping.builder import atomic_map
+from pixloc_ros.mapping.sparse_model import in_order_of_sight, keep_long_tracks
 
 
 @pytest.fixture
@@ -255,3 +260,78 @@ def test_another_network_is_refused(room, network):
             pixmap.require(other)
         with pytest.raises(MapError, match="filled by a compact network, not by pixloc_vgg16"):
             pixmap.require(PixLocVGG16())
+
+
+def test_points_lie_together_that_are_seen_together(model):
+    shuffle = np.random.default_rng(0).permutation(len(model.points))
+    places = np.argsort(shuffle)
+    shuffled = replace(
+        model,
+        points=model.points[shuffle],
+        track_length=model.track_length[shuffle],
+        observed=places[model.observed].astype(np.int32),
+    )
+    ordered = in_order_of_sight(shuffled)
+    seen = np.unique(ordered.observed, return_index=True)[1]
+    assert np.array_equal(seen, np.sort(seen))  # the first time each is seen, in their order
+    for number in range(len(model.names)):
+        one = model.points[model.observed[model.offsets[number] : model.offsets[number + 1]]]
+        rows = ordered.observed[ordered.offsets[number] : ordered.offsets[number + 1]]
+        other = ordered.points[rows]
+        assert (np.diff(rows) > 0).all()
+        assert np.array_equal(np.sort(one, axis=0), np.sort(other, axis=0))
+
+
+def test_processes_and_interruptions_give_the_same_file(room, network, tmp_path, monkeypatch):
+    """To the byte: one process, two, and one that goes on where another was stopped."""
+    model, images = read_colmap(room.root / "sparse"), room.root / "images"
+    pieces = tmp_path / "pieces"
+
+    def build(name, **more):
+        path = tmp_path / f"{name}.pixmap.h5"
+        build_map(model, images, path, network, **more)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    one = build("one")
+    assert build("two", workers=2) == one
+
+    class Stop(Exception):
+        pass
+
+    def stop(done, total):
+        if done == 5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        build("cut", pieces=pieces, progress=stop)
+    kept = sorted(pieces.iterdir())
+    assert len(kept) == 5
+    assert not (tmp_path / "cut.pixmap.h5").exists()
+    kept[0].write_bytes(kept[0].read_bytes()[:1000])
+    sampled = []
+    sample = sampling.Sampler._sample
+    monkeypatch.setattr(
+        sampling.Sampler, "_sample", lambda self, s: sampled.append(s) or sample(self, s)
+    )
+    assert build("cut", pieces=pieces) == one
+    assert len(sampled) == len(model.names) - 4
+    assert not pieces.exists()
+
+
+def test_two_programs_do_not_write_one_map(tmp_path):
+    path = tmp_path / "a.pixmap.h5"
+    other = (
+        "import sys; from pathlib import Path; from pixloc_ros.mapping.builder import atomic_map\n"
+        "with atomic_map(Path(sys.argv[1])): pass"
+    )
+    command = [sys.executable, "-c", other, str(path)]
+    with atomic_map(path) as file:
+        file["x"] = 1
+        refused = subprocess.run(command, capture_output=True, text=True)
+        assert f"{path}: another program is writing it" in refused.stderr
+    with h5py.File(path) as file:
+        assert list(file) == ["x"]
+    # what a killed one left over is no hindrance
+    path.with_name(".a.pixmap.h5.partial").write_bytes(b"half")
+    subprocess.run(command, check=True)
+    assert os.listdir(tmp_path) == ["a.pixmap.h5"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -60,7 +60,7 @@ class _Worker:
 
 def spread(
     prepare: Callable[[], Work], tasks: Sequence[Any], workers: int
-) -> Iterator[tuple[int, Any]]:
+) -> Generator[tuple[int, Any], None, None]:
     """(number of the task, its answer) as answers come; with no workers, here and in order.
 
     A task has one thread of its process: sums over threads differ in their last digits, and

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import torch
 
+from pixloc_ros.crew import TRIES, Lost, Work
 from pixloc_ros.errors import InputError
-from pixloc_ros.evaluation.crew import TRIES, Lost, Work
 
 
 def _require_answer(address: str) -> None:
@@ -26,7 +26,7 @@ def _require_answer(address: str) -> None:
 
 def spread(
     prepare: Callable[[], Work], tasks: Sequence[Any], workers: int, address: str
-) -> Iterator[tuple[int, Any]]:
+) -> Generator[tuple[int, Any], None, None]:
     """As `crew.spread`, on the machines of a cluster. address: as `ray.init` takes it.
 
     Every machine sees the files under the same paths. Raises InputError where Ray is not

@@ -1,0 +1,180 @@
+"""What the network says of the points that a reference sees."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from pixloc_ros.errors import InputError
+from pixloc_ros.features import (
+    FeatureNetwork,
+    ImageError,
+    ImagePyramid,
+    PyramidLevel,
+    extract_pyramid,
+    read_image,
+)
+from pixloc_ros.geometry import Camera, FeatureTable, Pose
+from pixloc_ros.mapping.sparse_model import CameraEntry
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A reference: its image, its camera, its pose cam_from_map (w, x, y, z and metres), and the
+    points (n, 3) it sees.
+    """
+
+    image: Path
+    camera: CameraEntry
+    quaternion: np.ndarray
+    translation: np.ndarray
+    points: np.ndarray
+
+    def pose(self) -> Pose:
+        return Pose.from_quaternion(self.quaternion, self.translation)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """kept: (n,) which of the points can be sampled. levels: features (k, C) and confidence (k,)
+    of those, half precision. descriptor: (D,) float32.
+    """
+
+    kept: np.ndarray
+    levels: tuple[tuple[np.ndarray, np.ndarray], ...]
+    descriptor: np.ndarray
+
+
+def sample_points(
+    pyramid: ImagePyramid, camera: Camera, cam_from_map: Pose, points: Tensor
+) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """Features and confidences of points at every level of an image.
+
+    points: (N, 3) map frame. Returns which points can be sampled at the finest level (N,), and
+    for each level features (n, C), unit norm, and confidence (n,) of those. A point too near to
+    the border of a coarser level has confidence zero there.
+    """
+    in_camera = cam_from_map.transform(points)
+    sampled = []
+    for maps in pyramid.levels:
+        pixels, visible = maps.camera(camera).project(in_camera)
+        table = FeatureTable(torch.cat([maps.features, maps.confidence[None]]))
+        pixels = pixels.to(maps.features)
+        rows = table.sample(pixels).cpu()
+        sampled.append((rows, visible & table.inside(pixels).cpu()))
+    kept = sampled[-1][1]
+    return kept, [
+        (normalize(rows[kept, :-1], dim=-1), rows[kept, -1] * inside[kept])
+        for rows, inside in sampled
+    ]
+
+
+class Sampler:
+    """Turns a `Sighting` into its `Sample`, or into the reason why that cannot be.
+
+    pieces: a folder to keep samples in: what an interrupted run has sampled is not sampled
+    again, and the answer is the file.
+    """
+
+    def __init__(
+        self, network: FeatureNetwork, levels: Sequence[PyramidLevel], pieces: Path | None
+    ) -> None:
+        self._network, self._levels, self._pieces = network, levels, pieces
+        self._made_by = f"{network.architecture} {network.weights_hash()} {levels}"
+
+    @torch.no_grad()
+    def __call__(self, sighting: Sighting) -> Sample | Path | InputError:
+        try:
+            if self._pieces is None:
+                return self._sample(sighting)
+            piece = self._pieces / f"{self._key(sighting)}.npz"
+            try:
+                read_sample(piece)  # of an interrupted run
+            except InputError:
+                _write(piece, self._sample(sighting))
+            return piece
+        except InputError as error:
+            return error
+        except OSError as error:
+            where = error.filename or self._pieces or sighting.image
+            return InputError(f"{where}: {error.strerror or error}")
+
+    def _key(self, sighting: Sighting) -> str:
+        try:
+            status = sighting.image.stat()
+        except OSError as error:
+            raise ImageError(f"{sighting.image}: {error.strerror}") from None
+        facts = (str(sighting.image), status.st_size, status.st_mtime_ns, sighting.camera)
+        digest = hashlib.sha256(f"{self._made_by} {facts}".encode())
+        for array in (sighting.quaternion, sighting.translation, sighting.points):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def _sample(self, sighting: Sighting) -> Sample:
+        image, entry = read_image(sighting.image), sighting.camera
+        if (image.shape[1], image.shape[0]) != (entry.width, entry.height):
+            raise ImageError(
+                f"{sighting.image}: {image.shape[1]} x {image.shape[0]} pixels, "
+                f"its camera has {entry.width} x {entry.height}"
+            )
+        pyramid = extract_pyramid(self._network, image, self._levels)
+        points = torch.from_numpy(sighting.points)
+        kept, levels = sample_points(pyramid, entry.camera(), sighting.pose(), points)
+        return Sample(
+            kept.numpy(),
+            tuple((features.half().numpy(), c.half().numpy()) for features, c in levels),
+            pyramid.descriptor.cpu().numpy().astype(np.float32),
+        )
+
+
+def read_sample(piece: Path) -> Sample:
+    """A sample from its file. Raises InputError for one that is missing or damaged."""
+    try:
+        with np.load(piece) as arrays:
+            count = (len(arrays.files) - 2) // 2
+            levels = tuple(
+                (arrays[f"features{i}"], arrays[f"confidence{i}"]) for i in range(count)
+            )
+            return Sample(arrays["kept"], levels, arrays["descriptor"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{piece}: damaged ({error})") from None
+
+
+def _write(piece: Path, sample: Sample) -> None:
+    arrays: dict[str, Any] = {"kept": sample.kept, "descriptor": sample.descriptor}
+    for number, (features, confidence) in enumerate(sample.levels):
+        arrays[f"features{number}"], arrays[f"confidence{number}"] = features, confidence
+    temporary = piece.with_suffix(f".{os.getpid()}.partial")
+    try:
+        with open(temporary, "wb") as file:
+            np.savez(file, **arrays)
+        os.replace(temporary, piece)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _unpack(packed: bytes) -> Sampler:
+    network, device, levels, pieces = pickle.loads(packed)
+    return Sampler(network.to(device), levels, pieces)
+
+
+def sampler_of(
+    network: FeatureNetwork, levels: Sequence[PyramidLevel], pieces: Path | None
+) -> Callable[[], Sampler]:
+    """Makes the same sampler in any process."""
+    device = network.device.type
+    packed = pickle.dumps((network.cpu(), device, tuple(levels), pieces))
+    network.to(device)
+    return partial(_unpack, packed)
