@@ -70,6 +70,27 @@ def room(tmp_path_factory, network) -> Room:
 
 
 @pytest.fixture(scope="session")
+def other_room(tmp_path_factory, network) -> Room:
+    """Other furniture, other pictures."""
+    root = tmp_path_factory.mktemp("data") / "other"
+    render_room(root, seconds=1.0, references=16, mapped=8.0, seed=11)
+    map_file = root / "other.pixmap.h5"
+    build_map(read_colmap(root / "sparse"), root / "images", map_file, network)
+    return Room(root, map_file, read_sequence(root))
+
+
+@pytest.fixture
+def two_maps(room, other_room, tmp_path) -> Path:
+    """A folder with the maps of both, each in a frame of its own."""
+    folder = tmp_path / "maps"
+    folder.mkdir()
+    for each in (room, other_room):
+        (folder / each.map_file.name).symlink_to(each.map_file)
+    (folder / "frames.yaml").write_text("room.pixmap.h5: here\nother.pixmap.h5: there\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def localizer(room, network):
     with PixMap(room.map_file) as pixmap:
         yield Localizer(pixmap, network)

@@ -19,8 +19,8 @@ from pixloc_ros.errors import InputError
 from pixloc_ros.features import ImageError, read_image
 from pixloc_ros.geometry import Pose
 from pixloc_ros.localization import (
+    Atlas,
     LocalizationResult,
-    Localizer,
     LocalizerOptions,
     Prior,
     RunWriter,
@@ -28,7 +28,6 @@ from pixloc_ros.localization import (
     View,
     facts_of,
 )
-from pixloc_ros.mapping import PixMap
 from pixloc_ros.options import override
 from pixloc_ros.retrieval import rank_by_global_features
 
@@ -38,6 +37,7 @@ class _Carried:
 
     def __init__(self) -> None:
         self._last: tuple[Pose, Pose] | None = None
+        self.frame = ""
 
     def prior(self, odom_from_cam: Pose) -> Prior | None:
         if self._last is None:
@@ -48,11 +48,14 @@ class _Carried:
     def update(self, result: LocalizationResult, odom_from_cam: Pose) -> None:
         if result.ok:
             self._last = (result.cam_from_map, odom_from_cam)
+            self.frame = result.frame
 
 
 def run(arguments: Sequence[str]) -> int:
     parser = Parser("localize", "Localize a list of query images against a map.")
-    parser.add_argument("--map", required=True, metavar="FILE", help="map file (.pixmap.h5)")
+    parser.add_argument(
+        "--map", required=True, metavar="FILE", help="map file (.pixmap.h5), or a folder of them"
+    )
     parser.add_argument(
         "--images", required=True, metavar="DIR", help="folder of the query images"
     )
@@ -108,9 +111,14 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError(f"{folder}: no such folder of images")
 
     results: dict[str, LocalizationResult] = {}
-    with PixMap(given.map) as pixmap, ExitStack() as stack:
-        localizer = Localizer(pixmap, network_of(given), options)
-        recorder = None
+    with Atlas(given.map, network_of(given), options) as atlas, ExitStack() as stack:
+        localizer = atlas.site.localizer
+        pixmap, recorder = localizer.map, None
+        if len(atlas.sites) > 1 and (pairs or priors or given.global_features or given.record):
+            raise InputError(
+                f"{given.map}: {len(atlas.sites)} maps; --pairs, --global-features, --priors and "
+                "--record are for one"
+            )
         if given.record:
             localizer.tracing = True
             recorder = stack.enter_context(RunWriter(given.record, pixmap))
@@ -134,10 +142,14 @@ def run(arguments: Sequence[str]) -> int:
             odom_from_cam = pose_at(odometry, stamps[name]) if odometry else None
             if odom_from_cam is not None:
                 prior = carried.prior(odom_from_cam)
-            result = localizer.localize(image, camera, prior, references)
+            views = [View(image, camera)]
+            if len(atlas.sites) > 1:
+                result = atlas.localize_views(views, prior, carried.frame)
+            else:
+                result = localizer.localize_views(views, prior, references)
             if recorder is not None:
                 stamp = stamps[name] if given.timestamps else float(len(results))
-                recorder.add(name, stamp, [View(image, camera)], prior, result)
+                recorder.add(name, stamp, views, prior, result)
             results[name] = replace(result, trace=None)
             if odom_from_cam is not None:
                 carried.update(results[name], odom_from_cam)

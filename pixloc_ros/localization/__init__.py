@@ -1,5 +1,6 @@
 """One query, one answer: the localizer, its gates and its results."""
 
+from pixloc_ros.localization.atlas import Atlas, Site, map_files
 from pixloc_ros.localization.gating import GateOptions
 from pixloc_ros.localization.localizer import Localizer, LocalizerOptions, View
 from pixloc_ros.localization.motion import Belief, MotionOptions
@@ -30,6 +31,7 @@ from pixloc_ros.localization.tracker import (
 
 __all__ = [
     "TRANSITIONS",
+    "Atlas",
     "Belief",
     "Event",
     "GateOptions",
@@ -46,6 +48,7 @@ __all__ = [
     "RunError",
     "RunFile",
     "RunWriter",
+    "Site",
     "State",
     "Status",
     "Trace",
@@ -53,4 +56,5 @@ __all__ = [
     "TrackerOptions",
     "View",
     "facts_of",
+    "map_files",
 ]

@@ -88,10 +88,21 @@ class View:
     cam_from_rig: Pose = field(default_factory=lambda: Pose.identity(dtype=torch.float64))
 
 
+def share(
+    maps: Sequence[PixMap], network: FeatureNetwork, options: LocalizerOptions, cache_mb: float
+) -> list[tuple[Extractor, FeatureStore]]:
+    """What localizers in each of several maps of the same levels need, in memory for one."""
+    extract = Extractor(network, maps[0].header.levels)
+    together = MOST_VIEWS * options.references
+    first = FeatureStore(maps[0], network.device, cache_mb, together, maps[1:])
+    return [(extract, first.beside(pixmap)) for pixmap in maps]
+
+
 class Localizer:
     """Localizes images against one map with the network that filled it.
 
-    cache_mb: memory for features of the map on the network's device.
+    cache_mb: memory for features of the map on the network's device. shared: what localizers in
+    several maps of the same levels have in common.
     Raises MapError when the network is another one. Not thread-safe: one worker uses it.
     """
 
@@ -101,6 +112,7 @@ class Localizer:
         network: FeatureNetwork,
         options: LocalizerOptions | None = None,
         cache_mb: float = 512.0,
+        shared: tuple[Extractor, FeatureStore] | None = None,
     ) -> None:
         pixmap.require(network)
         self.map, self.network, self.cache_mb = pixmap, network, cache_mb
@@ -111,11 +123,8 @@ class Localizer:
         self.without: frozenset[int] = frozenset()
         # whether answers tell every step; that takes several times as long
         self.tracing = False
-        self.extract = Extractor(network, pixmap.header.levels)
         options = self.options
-        self.store = FeatureStore(
-            pixmap, network.device, cache_mb, MOST_VIEWS * options.references
-        )
+        self.extract, self.store = shared or share([pixmap], network, options, cache_mb)[0]
         self._refinement = Refinement(
             pixmap,
             network,
@@ -153,38 +162,48 @@ class Localizer:
         prior: Prior | None = None,
         references: Sequence[str] | None = None,
         search: bool = True,
+        queries: Sequence[Query] | None = None,
     ) -> LocalizationResult:
         """Estimate cam_from_map of the first view from all views of one moment together.
 
         prior: start there; where that is refused, match with what it sees and what is retrieved.
         references: use these, best first, instead of the map's own retrieval.
-        search: whether to match where the prior is refused.
+        search: whether to match where the prior is refused. queries: what `look` made of the
+        views, where that is known.
         Never raises for what a query holds: the answer says why it failed.
         """
         watch = _Stopwatch()
         begun = time.perf_counter()
         try:
-            answer = self._localize(watch, views, prior, references, search)
+            if prior is not None and not _is_pose(prior.cam_from_map):
+                raise Refusal(Status.BAD_INPUT, "the prior pose is a batch, or not finite")
+            if queries is None:
+                with watch("network"):
+                    queries = self.look(views)
+            answer = self._localize(watch, queries, prior, references, search)
         except Refusal as refusal:
             answer = LocalizationResult(refusal.status, str(refusal))
         watch.ms["total"] = 1e3 * (time.perf_counter() - begun)
         answer.timings_ms.update(watch.ms)
         return answer
 
+    @torch.no_grad()
+    def look(self, views: Sequence[View]) -> list[Query]:
+        """What the network sees in the views of a moment. Raises Refusal for bad ones."""
+        if not 0 < len(views) <= MOST_VIEWS:
+            raise Refusal(Status.BAD_INPUT, f"{len(views)} views, 1 to {MOST_VIEWS} are aligned")
+        for view in views:
+            self._check(view)
+        return [self._query(view) for view in views]
+
     def _localize(
         self,
         watch: _Stopwatch,
-        views: Sequence[View],
+        queries: Sequence[Query],
         prior: Prior | None,
         references: Sequence[str] | None,
         search: bool,
     ) -> LocalizationResult:
-        if not 0 < len(views) <= MOST_VIEWS:
-            raise Refusal(Status.BAD_INPUT, f"{len(views)} views, 1 to {MOST_VIEWS} are aligned")
-        for view in views:
-            self._check(view, prior)
-        with watch("network"):
-            queries = [self._query(view) for view in views]
         if prior is None:
             return self._search(watch, queries, references, [[] for _ in queries])
         expected = prior.cam_from_map.to(torch.float64)
@@ -279,7 +298,7 @@ class Localizer:
         trace = self._refinement.trace(solution, best, self._judge.thresholds)
         return replace(answer, trace=trace)
 
-    def _check(self, view: View, prior: Prior | None) -> None:
+    def _check(self, view: View) -> None:
         camera = view.camera
         try:
             image = check_image(view.image)
@@ -287,8 +306,6 @@ class Localizer:
             raise Refusal(Status.BAD_INPUT, str(error)) from None
         if camera.shape or not bool((camera.focal > 0).all() & camera.centre.isfinite().all()):
             raise Refusal(Status.BAD_INPUT, "the camera is a batch, or not one at all")
-        if prior is not None and not _is_pose(prior.cam_from_map):
-            raise Refusal(Status.BAD_INPUT, "the prior pose is a batch, or not finite")
         if not _is_pose(view.cam_from_rig):
             raise Refusal(Status.BAD_INPUT, "the pose on the rig is a batch, or not finite")
         size = (image.shape[1], image.shape[0])

@@ -38,7 +38,8 @@ class MotionOptions:
 class Belief:
     """A base pose that something speaks for.
 
-    stamp: seconds. map_from_base: (), float64. covariance: (6, 6), ROS order, map axes.
+    stamp: seconds. map_from_base: (), float64. covariance: (6, 6), ROS order, map axes. frame:
+    which map's, where there are several.
     odom_from_base: odometry at the stamp, or None. metres, degrees: the way since it was
     spoken for.
     """
@@ -49,6 +50,7 @@ class Belief:
     odom_from_base: Pose | None
     metres: float = 0.0
     degrees: float = 0.0
+    frame: str = ""
 
     @property
     def map_from_odom(self) -> Pose | None:
@@ -93,7 +95,7 @@ def carry(
     swing = torch.eye(6, dtype=torch.float64)
     swing[:3, 3:] = -skew(way)
     grown = swing @ belief.covariance @ swing.T + growth
-    return Belief(stamp, map_from_base, grown, odom_from_base, metres, degrees)
+    return Belief(stamp, map_from_base, grown, odom_from_base, metres, degrees, belief.frame)
 
 
 def intersect(expected: Belief, found: Belief) -> Belief:

@@ -72,6 +72,7 @@ class LocalizationResult:
 
     cam_from_map: batch shape (), float64. covariance: (6, 6) of its left perturbation
     (translation, rotation) in the camera frame. references: names that were aligned with.
+    map, frame: which map of several, and the frame of its coordinates.
     reprojections: of each view. timings_ms: wall time of each stage. trace: every step, where
     the localizer was asked for them.
     """
@@ -88,6 +89,8 @@ class LocalizationResult:
     reprojections: tuple[Reprojections, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     trace: Trace | None = None
+    map: str = ""
+    frame: str = ""
 
     @property
     def ok(self) -> bool:

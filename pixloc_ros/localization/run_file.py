@@ -114,6 +114,8 @@ def facts_of(result: LocalizationResult) -> dict[str, Any]:
             "inliers": round(statistics.inliers, 4),
             "cost": statistics.cost,
         }
+    if result.map:
+        entry["map"] = result.map
     if result.ok:
         entry["covariance"] = result.covariance.tolist()
     return entry

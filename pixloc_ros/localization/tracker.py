@@ -141,6 +141,11 @@ class Tracker:
             return False
         return not self._is_vague(carry(self.fix, stamp, None, self.options.motion))
 
+    @property
+    def frame(self) -> str:
+        """The frame in which the robot is expected, where that is known."""
+        return "" if self._known is None else self._known.frame
+
     def prior(self, frame: Observed) -> Prior | None:
         """Where the camera should be now, or None when it must be searched for."""
         if self._known is None:
@@ -162,6 +167,7 @@ class Tracker:
             (frame.base_from_cam @ result.cam_from_map).inverse(),
             base_covariance(result.covariance, result.cam_from_map, frame.base_from_cam),
             frame.odom_from_base,
+            frame=result.frame,
         )
         reason = self._vague(found) or self._tilt(found)
         if reason:
@@ -227,6 +233,8 @@ class Tracker:
         return carry(known, frame.stamp, frame.odom_from_base, self.options.motion)
 
     def _contradiction(self, known: Belief, found: Belief, frame: Observed) -> str:
+        if known.frame != found.frame:
+            return f"in {found.frame}, but expected in {known.frame}"
         expected = self._expected(known, frame)
         sigmas, metres, degrees = disagreement(expected, found, self.options.motion)
         if sigmas <= self.options.agreement:

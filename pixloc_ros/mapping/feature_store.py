@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,26 +18,39 @@ OWN_BYTES = 32
 """Of an observation's point and place."""
 
 
+@dataclass
+class _Tables:
+    """held: first and last row of each reference of each map. next: where to write on."""
+
+    held: dict[tuple[Path, int], tuple[int, int]] = field(default_factory=dict)
+    next: int = 0
+
+
 class FeatureStore:
     """Tables in which the observations of a reference lie together.
 
     Tables never move. References are read from the file when they are asked for, over those
     that were read first; room_mb bounds the tables, but `together` references always fit.
+    others: maps of the same levels, open at the same time, that share the tables.
 
     features[i]: (rows, C_i) half; confidence[i]: (rows,) half; i as the map's levels.
     point: (rows,) index in the map; xyz: (rows, 3) float64, map frame, on the processor.
     """
 
     def __init__(
-        self, pixmap: PixMap, device: torch.device, room_mb: float, together: int
+        self,
+        pixmap: PixMap,
+        device: torch.device,
+        room_mb: float,
+        together: int,
+        others: Sequence[PixMap] = (),
     ) -> None:
-        self._map = pixmap
-        self._counts = counts = pixmap.observation_counts
-        widths = pixmap.widths
+        maps, widths = [pixmap, *others], pixmap.widths
         wanted = int(room_mb * MIB / (2 * sum(widths) + 2 * len(widths) + OWN_BYTES))
         # twice: while some are read, none of those asked for with them is overwritten twice
-        least = 2 * together * int(counts.max(initial=1))
-        self.capacity = max(1, min(int(counts.sum()), max(wanted, least)))
+        most = max(int(m.observation_counts.max(initial=1)) for m in maps)
+        total = sum(m.observation_count for m in maps)
+        self.capacity = max(1, min(total, max(wanted, 2 * together * most)))
 
         def table(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float16, device=device)
@@ -44,9 +59,17 @@ class FeatureStore:
         self.confidence = tuple(table(self.capacity) for _ in widths)
         self.point = torch.zeros(self.capacity, dtype=torch.int64)
         self.xyz = torch.zeros(self.capacity, 3, dtype=torch.float64)
-        self._first: OrderedDict[int, int] = OrderedDict()
-        self._next = 0
-        self._device = device
+        self._device, self._tables = device, _Tables()
+        self._serve(pixmap)
+
+    def _serve(self, pixmap: PixMap) -> None:
+        self._map, self._counts = pixmap, pixmap.observation_counts
+
+    def beside(self, other: PixMap) -> FeatureStore:
+        """The store of one of the `others`, in the same tables."""
+        shared = copy(self)
+        shared._serve(other)
+        return shared
 
     def nbytes(self) -> int:
         tables = (*self.features, *self.confidence, self.point, self.xyz)
@@ -58,23 +81,25 @@ class FeatureStore:
 
     def rows(self, references: Sequence[int]) -> list[int]:
         """First row of each reference; they hold until the next call."""
-        missing = [r for r in dict.fromkeys(references) if r not in self._first]
+        held = self._tables.held
+        keys = [(self._map.path, r) for r in references]
+        missing = [key for key in dict.fromkeys(keys) if key not in held]
         while missing:
-            for reference in missing:
+            for _, reference in missing:
                 self._read(reference)
-            missing = [r for r in dict.fromkeys(references) if r not in self._first]
-        return [self._first[r] for r in references]
+            missing = [key for key in dict.fromkeys(keys) if key not in held]
+        return [held[key][0] for key in keys]
 
     def _read(self, reference: int) -> None:
         loaded = self._map.reference(reference)
         count = len(loaded.points)
-        if self._next + count > self.capacity:
-            self._next = 0
-        begin, end = self._next, self._next + count
-        counts = self._counts
-        for other, first in list(self._first.items()):
-            if first < end and begin < first + int(counts[other]):
-                del self._first[other]
+        tables = self._tables
+        if tables.next + count > self.capacity:
+            tables.next = 0
+        begin, end = tables.next, tables.next + count
+        for other, (first, last) in list(tables.held.items()):
+            if first < end and begin < last:
+                del tables.held[other]
         self.point[begin:end] = loaded.points
         self.xyz[begin:end] = loaded.xyz
         for level, (features, confidence) in enumerate(
@@ -82,8 +107,8 @@ class FeatureStore:
         ):
             self.features[level][begin:end] = features.to(self._device)
             self.confidence[level][begin:end] = confidence.to(self._device)
-        self._first[reference] = begin
-        self._next = end
+        tables.held[self._map.path, reference] = begin, end
+        tables.next = end
 
 
 def take(table: Tensor, rows: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from pixloc_ros.localization import LocalizationResult, State
+from pixloc_ros.localization import Atlas, LocalizationResult, State
 
 
 class Journal:
@@ -101,13 +101,22 @@ def input_status(
     )
 
 
-def map_status(name: str, path: str, references: int, points: int) -> DiagnosticStatus:
-    """The task `map`: which map is served; an error when none is."""
+def map_status(name: str, path: str, atlas: Atlas | None) -> DiagnosticStatus:
+    """The task `map`: what is served, and the map that the robot was last in; else an error."""
+    references = 0 if atlas is None else atlas.references
+    names = [] if atlas is None else [site.name for site in atlas.sites]
+    served = f"{references} references" + (f" in {len(names)} maps" if len(names) > 1 else "")
     return DiagnosticStatus(
         level=DiagnosticStatus.OK if references else DiagnosticStatus.ERROR,
         name=f"{name}: map",
-        message=f"{references} references" if references else "no map is served",
-        values=_values(file=path, references=references, points=points),
+        message="no map is served" if atlas is None else served,
+        values=_values(
+            file=path,
+            references=references,
+            points=0 if atlas is None else atlas.points,
+            maps=", ".join(names),
+            map="" if atlas is None else atlas.site.name,
+        ),
     )
 
 
@@ -145,6 +154,8 @@ def frame_status(
             status=result.status.value,
             reason=result.reason,
             from_prior=result.from_prior,
+            map=result.map,
+            frame=result.frame,
             cameras=len(result.reprojections),
             points=statistics.points,
             visible=f"{statistics.visible:.3f}",

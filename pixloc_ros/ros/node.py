@@ -25,6 +25,7 @@ from std_srvs.srv import Empty, SetBool, Trigger
 
 from pixloc_ros.errors import InputError
 from pixloc_ros.localization import (
+    Atlas,
     Belief,
     LocalizationResult,
     Status,
@@ -112,8 +113,8 @@ class LocalizationNode(LifecycleNode):
         )
         self._transforms = TransformBuffer(self)
         self._observer = Observer(p, self._transforms, self._odometry, self.get_logger())
-        self._outputs = Outputs(self, p.global_frame_id)
-        self._outputs.map(self._serving.map)
+        self._outputs = Outputs(self)
+        self._show(self._serving.atlas)
         make = self.create_service
         self._offered = [
             make(Empty, "reinitialize_global_localization", self._on_reinitialize),
@@ -130,8 +131,7 @@ class LocalizationNode(LifecycleNode):
             PoseWithCovarianceStamped, "initialpose", self._on_hint, 5
         )
         self.get_logger().info(
-            f"serving {p.map}: {len(self._serving.map)} references, "
-            f"{self._serving.map.point_count} points, {self._serving.network.architecture} on "
+            f"serving {_told_maps(self._serving)}, {self._serving.network.architecture} on "
             f"{self._serving.network.device}"
         )
         return SUCCESS
@@ -139,6 +139,7 @@ class LocalizationNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen to cameras and odometry, and send."""
         p = self.parameters
+        assert self._serving is not None
         self._worker: Worker[tuple[Frame, ...]] = Worker(self._work, self._on_failure)
         self._moving = (
             self.create_subscription(Odometry, "odom", self._odometry.add, qos_profile_sensor_data)
@@ -162,9 +163,13 @@ class LocalizationNode(LifecycleNode):
             post_callback=self._on_jump,
         )
         self._active = True
-        if self._hint is None and p.set_initial_pose:
+        wanted = self._hint is None and p.set_initial_pose
+        if wanted and p.global_frame_id not in self._serving.atlas.frames:
+            self.get_logger().error(f"initial_pose: no map is in frame {p.global_frame_id}")
+        elif wanted:
             self._hint = belief_at(
                 self._now(),
+                p.global_frame_id,
                 p.initial_pose_x,
                 p.initial_pose_y,
                 p.initial_pose_z,
@@ -242,7 +247,7 @@ class LocalizationNode(LifecycleNode):
             reason = node_parameters.missing_file(wanted)
             if not reason:
                 try:
-                    self._next = Serving.of(wanted, serving.network, serving.localizer.options)
+                    self._next = Serving.of(wanted, serving.network)
                 except InputError as error:
                     reason = str(error)
         return SetParametersResult(successful=not reason, reason=reason)
@@ -254,6 +259,11 @@ class LocalizationNode(LifecycleNode):
         if self._next is not None:
             self._serve(self._next)
             self._next = None
+
+    def _show(self, atlas: Atlas) -> None:
+        """The map that the robot is in, or else the first."""
+        self._shown = atlas.site
+        self._outputs.map(atlas.site.localizer.map, atlas.site.frame)
 
     def _record(self, path: str, serving: Serving) -> None:
         logger = self.get_logger()
@@ -275,10 +285,10 @@ class LocalizationNode(LifecycleNode):
             self.get_logger().error(f"not recorded: {error}")
             self._record("", serving)
         self._forget("another map is served")
-        self._outputs.map(serving.map)
+        self._show(serving.atlas)
         if self._active:
             self._worker = Worker(self._work, self._on_failure)
-        self.get_logger().info(f"now serving {serving.path}: {len(serving.map)} references")
+        self.get_logger().info(f"now serving {_told_maps(serving)}")
 
     # -- executor thread ---------------------------------------------------------------------
 
@@ -323,8 +333,9 @@ class LocalizationNode(LifecycleNode):
             self.tracker.forget_odometry()
 
     def _on_hint(self, message: PoseWithCovarianceStamped) -> None:
+        assert self._serving is not None
         try:
-            belief = belief_of(message, self.parameters.global_frame_id)
+            belief = belief_of(message, self._serving.atlas.frames)
         except InputError as error:
             self.get_logger().error(str(error))
             return
@@ -385,7 +396,7 @@ class LocalizationNode(LifecycleNode):
                 throttle_duration_sec=5.0,
             )
             return
-        self._outputs.transform(child, pose, p.transform_tolerance)
+        self._outputs.transform(fix.frame, child, pose, p.transform_tolerance)
 
     def _every_second(self) -> None:
         self._requests.refuse_late()
@@ -410,8 +421,7 @@ class LocalizationNode(LifecycleNode):
             tasks.map_status(
                 name,
                 self.parameters.map,
-                len(serving.map) if serving else 0,
-                serving.map.point_count if serving else 0,
+                serving.atlas if serving else None,
             )
         ]
         if serving is not None:
@@ -465,7 +475,10 @@ class LocalizationNode(LifecycleNode):
             return
         with self._lock:
             prior = None if self._requests.wanted else self.tracker.prior(observed)
-        result = serving.localizer.localize_views(views, prior)
+            frame = self.tracker.frame
+        result = serving.atlas.localize_views(views, prior, frame)
+        if serving.atlas.site is not self._shown:
+            self._show(serving.atlas)
         requests = self._requests.take() if prior is None else ()
         with self._lock:
             if epoch != self._epoch:
@@ -513,9 +526,15 @@ class LocalizationNode(LifecycleNode):
         self.get_logger().error(reason, throttle_duration_sec=2.0)
 
 
+def _told_maps(serving: Serving) -> str:
+    atlas = serving.atlas
+    several = f" in {len(atlas.sites)} maps" if len(atlas.sites) > 1 else ""
+    return f"{serving.path}: {atlas.references} references, {atlas.points} points{several}"
+
+
 def _told(result: LocalizationResult, fix: Belief | None, message: str) -> str:
     """What `~/relocalize` answers."""
     if not result.ok or fix is None:
         return message
     x, y, z = fix.map_from_base.translation.tolist()
-    return f"{message}, x {x:.3f} m, y {y:.3f} m, z {z:.3f} m"
+    return f"{message}, {result.map}: x {x:.3f} m, y {y:.3f} m, z {z:.3f} m"

@@ -40,8 +40,8 @@ MOST_FRUSTA = 2_000
 class Outputs:
     """The publishers of a configured node."""
 
-    def __init__(self, node: LifecycleNode, frame: str) -> None:
-        self._node, self._frame = node, frame
+    def __init__(self, node: LifecycleNode) -> None:
+        self._node = node
         self._broadcaster = TransformBroadcaster(node)
         self._made: list[Publisher] = []
         self._pose = self._make(PoseWithCovarianceStamped, "pose", LATCHED)
@@ -60,21 +60,21 @@ class Outputs:
             self._node.destroy_publisher(publisher)
         self._broadcaster.close()
 
-    def map(self, pixmap: PixMap) -> None:
+    def map(self, pixmap: PixMap, frame: str) -> None:
         """The map's points and reference cameras, for whoever listens now or later."""
-        header = Header(frame_id=self._frame, stamp=self._node.get_clock().now().to_msg())
+        header = Header(frame_id=frame, stamp=self._node.get_clock().now().to_msg())
         self._points.publish(point_cloud(header, pixmap.some_points(MOST_POINTS)))
         self._references.publish(_frusta(header, pixmap))
 
     def pose(self, fix: Belief, stamp: Time, diagonal: bool) -> None:
         covariance = torch.diag(fix.covariance.diagonal()) if diagonal else fix.covariance
         self._pose.publish(
-            pose_with_covariance(stamp.to_msg(), self._frame, fix.map_from_base, covariance)
+            pose_with_covariance(stamp.to_msg(), fix.frame, fix.map_from_base, covariance)
         )
 
-    def transform(self, child: str, pose: Pose, ahead: float) -> None:
+    def transform(self, frame: str, child: str, pose: Pose, ahead: float) -> None:
         stamp = self._node.get_clock().now() + Duration(seconds=ahead)
-        self._broadcaster.send(transform_stamped(stamp.to_msg(), self._frame, child, pose))
+        self._broadcaster.send(transform_stamped(stamp.to_msg(), frame, child, pose))
 
     def status(self, status: DiagnosticStatus) -> None:
         self._status.publish(status)

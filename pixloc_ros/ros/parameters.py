@@ -38,7 +38,9 @@ class NodeParameters:
     """Every parameter of the node. Frames and topics follow REP-105; times in seconds."""
 
     map: str = _parameter(
-        "", "Map file (.pixmap.h5). Another one is served at once, if it can be.", dynamic=True
+        "",
+        "Map file (.pixmap.h5), or a folder of them. Another one is served at once, if it can be.",
+        dynamic=True,
     )
     weights: str = _parameter("", "Network checkpoint; empty for the default network.")
     device: str = _parameter("auto", "Where the network runs.", ("auto", "cpu", "cuda"))
@@ -52,7 +54,9 @@ class NodeParameters:
     autostart: bool = _parameter(
         True, "Configure and activate at once; false waits for a lifecycle manager."
     )
-    global_frame_id: str = _parameter("map", "Frame of the map.")
+    global_frame_id: str = _parameter(
+        "map", "Frame of the map, or of maps without one in frames.yaml."
+    )
     odom_frame_id: str = _parameter("odom", "Frame of the odometry.")
     base_frame_id: str = _parameter("base_link", "Frame of the robot.")
     cameras: tuple[str, ...] = _parameter(
@@ -172,10 +176,11 @@ def problem(parameters: NodeParameters) -> str:
 def missing_file(parameters: NodeParameters) -> str:
     """Which file a configured node lacks, or an empty string."""
     if not parameters.map:
-        return "parameter map is empty: it names the map file"
+        return "parameter map is empty: it names the map file, or a folder of maps"
     for name in ("map", "weights"):
         path = getattr(parameters, name)
-        if path and not Path(path).is_file():
+        here = Path(path)
+        if path and not (here.is_file() or (name == "map" and here.is_dir())):
             return f"parameter {name}: {path}: no such file"
     return ""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import torch
 from geometry_msgs.msg import PoseWithCovarianceStamped
@@ -15,11 +17,15 @@ SIGMA_M, SIGMA_DEG = 0.5, 15.0
 """What is assumed where no covariance is given, as AMCL does."""
 
 
-def belief_of(message: PoseWithCovarianceStamped, frame: str) -> Belief:
-    """The hint in a message, without odometry. Raises InputError with what is wrong with it."""
+def belief_of(message: PoseWithCovarianceStamped, frames: Collection[str]) -> Belief:
+    """The hint in a message, without odometry. frames: those of the maps.
+
+    Raises InputError with what is wrong with it.
+    """
     given = message.header.frame_id.lstrip("/")
-    if given != frame:
-        raise InputError(f"initialpose is in frame {given!r}, the map's is {frame!r}")
+    if given not in frames:
+        known = " or ".join(map(repr, sorted(frames)))
+        raise InputError(f"initialpose is in frame {given!r}, the map's is {known}")
     try:
         pose = pose_from_message(message.pose.pose)
     except CameraError as error:
@@ -34,16 +40,20 @@ def belief_of(message: PoseWithCovarianceStamped, frame: str) -> Belief:
     if np.linalg.eigvalsh(covariance)[0] < -1e-9:
         raise InputError("initialpose: the covariance is not that of anything")
     return Belief(
-        seconds(message.header.stamp), pose, _filled(torch.from_numpy(covariance.copy())), None
+        seconds(message.header.stamp),
+        pose,
+        _filled(torch.from_numpy(covariance.copy())),
+        None,
+        frame=given,
     )
 
 
-def belief_at(stamp: float, x: float, y: float, z: float, yaw: float) -> Belief:
+def belief_at(stamp: float, frame: str, x: float, y: float, z: float, yaw: float) -> Belief:
     """The hint in the parameters initial_pose.*: metres and radians in the map."""
     turn = torch.tensor([0.0, 0.0, yaw], dtype=torch.float64)
     place = torch.tensor([x, y, z], dtype=torch.float64)
     nothing = torch.zeros(6, 6, dtype=torch.float64)
-    return Belief(stamp, Pose.from_rotvec(turn, place), _filled(nothing), None)
+    return Belief(stamp, Pose.from_rotvec(turn, place), _filled(nothing), None, frame=frame)
 
 
 def _filled(covariance: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pixloc_ros.errors import InputError
 from pixloc_ros.localization import LocalizationResult, Prior, RunError, RunWriter, View
 from pixloc_ros.ros.serving import Serving
 
@@ -21,13 +22,17 @@ def _unused(path: Path) -> Path:
 class Recording:
     """Keeps answers with what they rest on. say: told what goes wrong; nothing is raised then.
 
-    path: empty for none. Raises RunError where it cannot be written.
+    path: empty for none. Raises InputError where it cannot be written, or there are several maps.
     """
 
     def __init__(self, path: str, serving: Serving, say: Callable[[str], object]) -> None:
         self._say = say
-        self._writer = RunWriter(_unused(Path(path)), serving.map) if path else None
-        serving.localizer.tracing = self._writer is not None
+        sites = serving.atlas.sites
+        if path and len(sites) > 1:
+            raise InputError(f"parameter record: {serving.path} has {len(sites)} maps, not one")
+        localizer = serving.atlas.site.localizer
+        self._writer = RunWriter(_unused(Path(path)), localizer.map) if path else None
+        localizer.tracing = self._writer is not None
 
     @property
     def path(self) -> Path | None:

@@ -46,6 +46,19 @@ def test_memory_is_bounded_and_what_is_asked_for_together_is_there(pixmap):
     assert [t.data_ptr() for t in store.features] == before
 
 
+def test_maps_share_tables(room, other_room):
+    with PixMap(room.map_file) as one, PixMap(other_room.map_file) as two:
+        first = FeatureStore(one, CPU, 512.0, together=2, others=[two])
+        second = first.beside(two)
+        assert first.capacity == one.observation_count + two.observation_count
+        tight = FeatureStore(one, CPU, 1e-6, together=2, others=[two])
+        for stores in ((first, second), (tight, tight.beside(two))):
+            for numbers in ([0, 1], [0, 5], [1, 0], [7, 3], [0, 1]):
+                for store, pixmap in zip(stores, (one, two), strict=True):
+                    check(store, pixmap, numbers)
+        assert first.features[0] is second.features[0]
+
+
 def test_reads_a_reference_once_while_it_is_held(pixmap, monkeypatch):
     read = []
     original = PixMap.reference

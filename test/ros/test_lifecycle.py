@@ -260,7 +260,7 @@ def test_pictures_and_reference_cameras_for_who_listens(story):
     told.robot.create_subscription(MarkerArray, "pixloc/references", references.append, latched)
     told.wait(lambda: references)
     marker = references[0].markers[0]
-    assert len(marker.points) == 16 * len(told.node._serving.map)
+    assert len(marker.points) == 16 * told.node._serving.atlas.references
     assert marker.header.frame_id == "map"
     told.robot.create_subscription(Image, "pixloc/debug_image", pictures.append, 2)
     told.wait(lambda: told.node._outputs.debug_wanted)
@@ -283,7 +283,7 @@ def test_an_exception_costs_one_frame(story, monkeypatch):
         raise RuntimeError("out of something")
 
     with monkeypatch.context() as patched:
-        patched.setattr(told.node._serving.localizer, "localize_views", explode)
+        patched.setattr(told.node._serving.atlas, "localize_views", explode)
         told.step(3)
     assert told.node.journal.error == "RuntimeError: out of something"
     assert told.node.tracker.state.value == "coasting"

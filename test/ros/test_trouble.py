@@ -7,6 +7,7 @@ import math
 import threading
 import time
 
+import numpy as np
 import torch
 from rosgraph_msgs.msg import Clock
 
@@ -142,3 +143,27 @@ def test_covariances_grow_on_the_way_and_not_the_answers(story):
         for m in told.robot.poses
     ]
     assert max(float(s[:3].max()) for s in sigmas) < 0.1
+
+
+def test_another_floor_is_another_frame(story, two_maps):
+    """The robot takes the lift: lost, then found in the other map, whose frame its poses name."""
+    told = story(map=two_maps, tracker="['lost_after=0.2']")
+    for number in range(3):
+        told.step(number)
+    told.wait(lambda: len(told.robot.poses) >= 2)
+    assert {pose.header.frame_id for pose in told.robot.poses} == {"here"}
+    assert told.status()["map"] == "room"
+    told.robot.poses.clear()
+    for number in range(3, 10):
+        stamp = told.robot.frames[number].stamp
+        told.step(number, image=told.robot.seen_from(stamp - 100.0, stamp, seed=11))
+    told.wait(lambda: told.robot.poses)
+    assert {pose.header.frame_id for pose in told.robot.poses} == {"there"}
+    truth = base_pose(told.robot.frames[9].stamp - 100.0, 1.0).translation
+    where = told.robot.poses[-1].pose.pose.position
+    assert np.allclose([where.x, where.y, where.z], truth, atol=0.05)
+    # the map that is shown is the one that the robot is in
+    told.wait(lambda: told.robot.clouds[-1].header.frame_id == "there")
+    told.wait(
+        lambda: any("map" in d.name and "2 maps" in d.message for d in told.robot.diagnostics)
+    )

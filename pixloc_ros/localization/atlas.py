@@ -1,0 +1,240 @@
+"""Localizing among several maps, of which the robot is in one at a time."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from pixloc_ros.features import FeatureNetwork
+from pixloc_ros.localization.localizer import Localizer, LocalizerOptions, View, share
+from pixloc_ros.localization.refinement import Query
+from pixloc_ros.localization.result import LocalizationResult, Prior, Refusal, Status
+from pixloc_ros.mapping import SUFFIX, MapError, PixMap
+
+FRAMES = "frames.yaml"
+"""In a folder of maps: the frame of each, as `FILE: FRAME`."""
+
+TRIED = 3
+"""Maps that are searched for an image: those whose images look most like it."""
+
+RIVAL = 0.6
+"""Share of the best answer's matches from which on another map's answer is as good."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """One map. name: of its file, without suffix. frame: of its coordinates."""
+
+    name: str
+    frame: str
+    localizer: Localizer
+
+
+class Atlas:
+    """One map file, or a folder of them, and a localizer in each.
+
+    Sites may share a frame, as floors of one building; then a prior holds in all of them.
+    Use as a context manager, or `close` it. Raises InputError where a map cannot be used.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        network: FeatureNetwork,
+        options: LocalizerOptions | None = None,
+        cache_mb: float = 512.0,
+        frame: str = "map",
+    ) -> None:
+        self.path = Path(path)
+        files = map_files(self.path)
+        frames = _frames(self.path, files)
+        maps: list[PixMap] = []
+        try:
+            for file in files:
+                maps.append(PixMap(file))
+            made = _localizers(maps, network, options, cache_mb)
+        except Exception:
+            for pixmap in maps:
+                pixmap.close()
+            raise
+        self.sites = tuple(
+            Site(m.path.name.removesuffix(SUFFIX), frames.get(m.path.name, frame), made[m.path])
+            for m in maps
+        )
+        self.site = self.sites[0]
+
+    def move(self, network: FeatureNetwork) -> None:
+        """Go on with the same network on another device."""
+        first = self.site.localizer
+        maps = [site.localizer.map for site in self.sites]
+        made = _localizers(maps, network, first.options, first.cache_mb)
+        for localizer in made.values():
+            localizer.tracing = first.tracing
+        place = self.sites.index(self.site)
+        self.sites = tuple(
+            replace(site, localizer=made[site.localizer.map.path]) for site in self.sites
+        )
+        self.site = self.sites[place]
+
+    @property
+    def references(self) -> int:
+        return sum(len(site.localizer.map) for site in self.sites)
+
+    @property
+    def points(self) -> int:
+        return sum(site.localizer.map.point_count for site in self.sites)
+
+    @property
+    def frames(self) -> frozenset[str]:
+        return frozenset(site.frame for site in self.sites)
+
+    def warm_up(self) -> None:
+        """As `Localizer.warm_up`."""
+        self.site.localizer.warm_up()
+
+    def localize_views(
+        self, views: Sequence[View], prior: Prior | None = None, frame: str = ""
+    ) -> LocalizationResult:
+        """As `Localizer.localize_views`; the answer says in which map. `site` is then that one.
+
+        frame: of the prior. Without a prior the maps that look most like it are searched; where
+        two of them answer alike, the answer is rejected.
+        """
+        if len(self.sites) == 1:
+            site = self.sites[0]
+            return _in(site, site.localizer.localize_views(views, prior))
+        begun = time.perf_counter()
+        try:
+            queries = self.site.localizer.look(views)
+        except Refusal as refusal:
+            return LocalizationResult(refusal.status, str(refusal))
+        seen = 1e3 * (time.perf_counter() - begun)
+        if prior is not None:
+            answer = self._from_prior(views, queries, prior, frame)
+        else:
+            answer = self._search(views, queries)
+        answer.timings_ms["network"] = seen
+        answer.timings_ms["total"] = 1e3 * (time.perf_counter() - begun)
+        return answer
+
+    def _from_prior(
+        self, views: Sequence[View], queries: Sequence[Query], prior: Prior, frame: str
+    ) -> LocalizationResult:
+        """In the map where the robot was, or another of the same frame; then by a search there."""
+        sites = [site for site in self.sites if not frame or site.frame == frame]
+        sites.sort(key=lambda site: site is not self.site)
+        for site in sites:
+            answer = self._ask(site, views, queries, prior, search=False)
+            if answer.ok:
+                self.site = site
+                return answer
+        site = sites[0] if sites else self.site
+        answer = self._ask(site, views, queries, prior)
+        if answer.ok:
+            self.site = site
+        return answer
+
+    def _search(self, views: Sequence[View], queries: Sequence[Query]) -> LocalizationResult:
+        ranked = sorted(self.sites, key=lambda site: -_likeness(site, queries))
+        answers = [(site, self._ask(site, views, queries, None)) for site in ranked[:TRIED]]
+        believed = sorted(
+            ((site, answer) for site, answer in answers if answer.ok),
+            key=lambda entry: -entry[1].statistics.matches,
+        )
+        if not believed:
+            return answers[0][1]
+        (site, best), *others = believed
+        for rival, other in others:
+            if other.statistics.matches >= RIVAL * best.statistics.matches:
+                reason = f"ambiguous: it is in {site.name} as well as in {rival.name}"
+                return replace(best, status=Status.REJECTED, reason=reason)
+        self.site = site
+        return best
+
+    def _ask(
+        self,
+        site: Site,
+        views: Sequence[View],
+        queries: Sequence[Query],
+        prior: Prior | None,
+        search: bool = True,
+    ) -> LocalizationResult:
+        same = site.localizer.extract is self.site.localizer.extract
+        known = queries if same else None  # other levels of the same network
+        return _in(site, site.localizer.localize_views(views, prior, search=search, queries=known))
+
+    def close(self) -> None:
+        for site in self.sites:
+            site.localizer.map.close()
+
+    def __enter__(self) -> Atlas:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _localizers(
+    maps: Sequence[PixMap],
+    network: FeatureNetwork,
+    options: LocalizerOptions | None,
+    cache_mb: float,
+) -> dict[Path, Localizer]:
+    """One a map; those of the same levels share extractor and memory."""
+    options = options or LocalizerOptions()
+    made = {}
+    for header in {pixmap.header for pixmap in maps}:
+        alike = [pixmap for pixmap in maps if pixmap.header == header]
+        for pixmap in alike:
+            pixmap.require(network)
+        together = share(alike, network, options, cache_mb)
+        for pixmap, shared in zip(alike, together, strict=True):
+            made[pixmap.path] = Localizer(pixmap, network, options, cache_mb, shared)
+    return made
+
+
+def map_files(path: Path) -> list[Path]:
+    """The map, or the maps of a folder by name. Raises MapError where there is none."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.glob(f"*{SUFFIX}"))
+    if not files:
+        raise MapError(f"{path}: a folder without any map (*{SUFFIX})")
+    return files
+
+
+def _frames(path: Path, files: Sequence[Path]) -> dict[str, str]:
+    listed = path / FRAMES
+    if not path.is_dir() or not listed.is_file():
+        return {}
+    try:
+        content = yaml.safe_load(listed.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise MapError(f"{listed}: not YAML ({str(error).splitlines()[0]})") from None
+    known = {file.name for file in files}
+    if not isinstance(content, dict):
+        raise MapError(f"{listed}: expected lines 'FILE{SUFFIX}: FRAME'")
+    for name, frame in content.items():
+        if name not in known:
+            raise MapError(f"{listed}: {name}: no such map in {path}")
+        if not isinstance(frame, str) or not frame or frame.startswith("/"):
+            raise MapError(f"{listed}: {name}: {frame!r} is no name of a frame")
+    return content
+
+
+def _in(site: Site, answer: LocalizationResult) -> LocalizationResult:
+    return replace(answer, map=site.name, frame=site.frame)
+
+
+def _likeness(site: Site, queries: Sequence[Query]) -> float:
+    """How much the most similar references of a map look like what is seen, in any view."""
+    best = 0.0
+    for query in queries:
+        _, cosines = site.localizer.index.search(query.pyramid.descriptor.cpu(), 3)
+        best = max(best, sum(cosines) / len(cosines))
+    return best
