@@ -22,12 +22,12 @@ KINDS = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 class BagImages:
     """One topic of images of a bag. Use as a context manager, or `close` it.
 
-    topic: may be left out where there is only one. Raises InputError for what is no bag, or
-    has no such topic.
+    topic: may be left out where there is only one. encoding: empty for images as they come.
+    Raises InputError for what is no bag, or has no such topic.
     """
 
-    def __init__(self, path: Path, topic: str = "") -> None:
-        self.path = path
+    def __init__(self, path: Path, topic: str = "", encoding: str = "rgb8") -> None:
+        self.path, self._encoding = path, encoding or None
         if not path.exists():
             raise InputError(f"{path}: no such bag")
         try:
@@ -58,13 +58,13 @@ class BagImages:
         return int(self._connection.msgcount)
 
     def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
-        """Seconds, and RGB uint8 (H, W, 3). Raises InputError for an image of no known kind."""
+        """Seconds, and the image: RGB uint8 (H, W, 3), or as it came. Raises InputError."""
         for connection, time, raw in self._reader.messages(connections=[self._connection]):
             message: Any = self._reader.deserialize(raw, connection.msgtype)
             stamp = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
             self.frame = message.header.frame_id.lstrip("/")
             try:
-                image = message_to_cvimage(message, "rgb8")
+                image = message_to_cvimage(message, self._encoding)
             except (BagImageError, ValueError, TypeError) as error:
                 reason = _first_line(error)
                 raise InputError(

@@ -20,6 +20,7 @@ import pycolmap
 
 from pixloc_ros.features import ImageError, read_image
 from pixloc_ros.geometry import Camera, Pose
+from pixloc_ros.mapping.frame import LEAST, SEED, to_positions
 from pixloc_ros.mapping.sparse_model import ModelError
 
 EXHAUSTIVE = 60
@@ -29,8 +30,6 @@ PARTNERS = 20
 """Of more images, with how many each is matched."""
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-LEAST = 3
-SEED = 0
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,16 @@ class Registration:
         ]
         lines += [f"left out: {reason}" for reason in self.skipped.values()]
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class LocalFeatures:
+    """Of another program. keypoints: (n, 2) of each image, COLMAP's pixels. matches: (m, 2)
+    numbers of keypoints, of pairs of images.
+    """
+
+    keypoints: Mapping[str, np.ndarray]
+    matches: Mapping[tuple[str, str], np.ndarray]
 
 
 def find_images(folder: Path) -> tuple[list[str], dict[str, str]]:
@@ -128,11 +137,12 @@ class Workshop:
         self.folder.mkdir(parents=True, exist_ok=True)
         kept.write_text(identity)
 
-    def match(self, apart: Callable[[], np.ndarray]) -> None:
+    def match(self, apart: Callable[[], np.ndarray], known: LocalFeatures | None = None) -> None:
         """Features of all images, and what matches between them.
 
         apart: how unlikely each two are to show the same, (n, n), infinite for never; asked for
-        where there are too many images to match all.
+        where there are too many images to match all. known: features and matches of another
+        program, instead of SIFT.
         """
         if self.sparse.is_dir():
             return
@@ -149,6 +159,9 @@ class Workshop:
             pycolmap.Database.open(self.database).close()
             given = (self.database, self._images, mode, self._names)
             pycolmap.import_images(*given, options=reader)
+            if known is not None:
+                self._import(known, verification)
+                return
             pycolmap.extract_features(
                 self.database, self._images, self._names, mode, reader_options=reader
             )
@@ -158,6 +171,42 @@ class Workshop:
                 self._match_nearest(apart(), verification)
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"{self._images}: matching failed: {_reason(error)}") from None
+
+    def _import(self, known: LocalFeatures, verification: pycolmap.TwoViewGeometryOptions) -> None:
+        with pycolmap.Database.open(self.database) as database:
+            numbers = {image.name: image.image_id for image in database.read_all_images()}
+            database.clear_keypoints()
+            database.clear_matches()
+            database.clear_two_view_geometries()
+            for name, keypoints in known.keypoints.items():
+                database.write_keypoints(numbers[name], keypoints)
+            for (one, other), matches in known.matches.items():
+                database.write_matches(numbers[one], numbers[other], matches)
+        listed = self.folder / "pairs.txt"
+        listed.write_text("".join(f"{one} {other}\n" for one, other in known.matches))
+        pycolmap.verify_matches(self.database, listed, verification)
+
+    def positions_by_gps(self) -> dict[str, np.ndarray]:
+        """Metres east, north and up of the first image, of those that say where they were taken
+        (EXIF). Raises ModelError where less than `LEAST` do.
+        """
+        with pycolmap.Database.open(self.database) as database:
+            names = {image.image_id: image.name for image in database.read_all_images()}
+            priors = [p for p in database.read_all_pose_priors() if p.has_position()]
+        wgs84 = pycolmap.PosePriorCoordinateSystem.WGS84
+        found = {
+            names[prior.corr_data_id.id]: prior.position
+            for prior in priors
+            if prior.coordinate_system == wgs84 and prior.corr_data_id.id in names
+        }
+        if len(found) < LEAST:
+            raise ModelError(
+                f"{self._images}: {len(found)} images with a GPS position, {LEAST} are needed"
+            )
+        ordered = sorted(found)
+        degrees = np.array([found[name] for name in ordered], float)
+        east = pycolmap.GPSTransform().ellipsoid_to_enu(degrees, *degrees[0])
+        return dict(zip(ordered, east, strict=True))
 
     def _match_nearest(
         self, apart: np.ndarray, verification: pycolmap.TwoViewGeometryOptions
@@ -274,53 +323,6 @@ def adjust(model: pycolmap.Reconstruction) -> None:
     options.ceres.solver_options.num_threads = 1
     pycolmap.bundle_adjustment(model, options)
     to_positions(model, before)
-
-
-def to_positions(
-    model: pycolmap.Reconstruction, positions: Mapping[str, np.ndarray]
-) -> tuple[int, float]:
-    """Move a model to where images are known to be, in metres.
-
-    Returns how many of them agree, and their median distance from there, in metres. Raises
-    ModelError where less than half do.
-    """
-    named = {image.name: image for image in model.images.values()}
-    known = [name for name in positions if name in named]
-    if len(known) < LEAST:
-        raise ModelError(
-            f"{len(known)} of the images with a position are in the model, {LEAST} are needed"
-        )
-    places = np.array([positions[name] for name in known], float)
-    flat = np.linalg.svd(places - places.mean(0), compute_uv=False)
-    if flat[1] < 1e-3 * max(flat[0], 1e-12):
-        raise ModelError("the known positions lie in a line, which leaves a rotation open")
-    bound = 0.05 * float(np.linalg.norm(np.ptp(places, axis=0)))
-    options = pycolmap.RANSACOptions(max_error=bound, random_seed=SEED)
-    move = pycolmap.align_reconstruction_to_locations(model, known, places, LEAST, options)
-    if move is not None:
-        model.transform(move)
-        centres = np.array([named[name].projection_center() for name in known])
-        left = np.linalg.norm(centres - places, axis=1)
-        agreeing = left[left <= bound]
-    if move is None or len(agreeing) < max(LEAST, 0.5 * len(known)):
-        raise ModelError("the known positions do not agree with the images")
-    return len(agreeing), float(np.median(agreeing))
-
-
-def scale_upright(model: pycolmap.Reconstruction, metres_per_unit: float) -> None:
-    """Scale a model about the middle of its cameras, and turn what they hold upright to z."""
-    poses = [image.cam_from_world() for image in model.images.values()]
-    up = -np.mean([pose.rotation.matrix()[1] for pose in poses], axis=0)
-    up /= max(float(np.linalg.norm(up)), 1e-9)
-    axis = np.cross(up, [0.0, 0.0, 1.0])
-    sine = float(np.linalg.norm(axis))
-    angle = float(np.arctan2(sine, up[2]))
-    axis = axis / sine if sine > 1e-9 else np.array([1.0, 0.0, 0.0])
-    half = angle / 2
-    turn = pycolmap.Rotation3d(np.array([*(axis * np.sin(half)), np.cos(half)]))
-    middle = np.mean([image.projection_center() for image in model.images.values()], axis=0)
-    shift = -metres_per_unit * (turn.matrix() @ middle)
-    model.transform(pycolmap.Sim3d(metres_per_unit, turn, shift))
 
 
 def _reason(error: Exception) -> str:

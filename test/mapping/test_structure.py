@@ -23,7 +23,8 @@ from pixloc_ros.datasets.sequence import read_sequence
 from pixloc_ros.features import read_image
 from pixloc_ros.localization import Localizer
 from pixloc_ros.mapping import ModelError, PixMap, read_colmap
-from pixloc_ros.mapping.structure import find_images, scale_upright, to_positions
+from pixloc_ros.mapping.frame import scale_upright, to_positions
+from pixloc_ros.mapping.structure import find_images
 
 
 @pytest.fixture(scope="module")
@@ -192,11 +193,7 @@ def test_killed_anywhere_it_goes_on(drive, tmp_path):
             with PixMap(cut) as pixmap:  # only ever whole
                 pixmap.verify()
     subprocess.run([*command, *bag_command(root, cut, "--no-check")], check=True)
-    with PixMap(whole) as one, PixMap(cut) as two:
-        two.verify()
-        assert one.model.names == two.model.names
-        assert np.allclose(one.model.translation, two.model.translation)
-        assert len(two.model.points) == pytest.approx(len(one.model.points), rel=0.02)
+    assert cut.read_bytes() == whole.read_bytes()
     assert not [name for name in os.listdir(tmp_path) if "partial" in name]
 
 
@@ -205,8 +202,8 @@ def test_killed_anywhere_it_goes_on(drive, tmp_path):
     [
         ([], "give --images DIR"),
         (["--images", "x", "--bag", "y"], "give --images DIR"),
-        (["--bag", "x", "--colmap", "y"], "--colmap and --transforms go with --images"),
-        (["--bag", "x", "--scale", "2"], "are for --images alone"),
+        (["--bag", "x", "--colmap", "y"], "--colmap goes with --images"),
+        (["--bag", "x", "--scale", "2"], "--scale is for --images alone"),
         (["--images", "x", "--scale", "-1"], "--scale -1.0"),
         (["--images", "x", "--scale", "1", "--positions", "y"], "not both"),
         (["--bag", "/nowhere"], "no such bag"),
