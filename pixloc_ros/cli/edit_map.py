@@ -15,12 +15,14 @@ from pixloc_ros.errors import InputError
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.mapping.editing import merge, usefulness, write_part
 from pixloc_ros.mapping.schema import SUFFIX
+from pixloc_ros.mapping.sparse_model import subset, write_colmap
 
 
 def run(arguments: Sequence[str]) -> int:
     parser = Parser("edit_map", "Write a map with more, or less, than there was.")
     parser.add_argument("map", metavar=f"MAP{SUFFIX}")
-    parser.add_argument("--output", required=True, metavar=f"FILE{SUFFIX}")
+    parser.add_argument("--output", metavar=f"FILE{SUFFIX}")
+    parser.add_argument("--colmap", metavar="DIR", help="write a COLMAP model of it")
     parser.add_argument(
         "--add", nargs="+", default=[], metavar="MAP", help="others of the place, in its frame"
     )
@@ -33,14 +35,19 @@ def run(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     if not 0 < given.keep_points <= 1:
         raise InputError(f"--keep-points {given.keep_points}: a share above 0, up to 1")
-    if not given.output.endswith(SUFFIX):
+    if not (given.output or given.colmap):
+        raise InputError(f"give --output FILE{SUFFIX}, --colmap DIR, or both")
+    if given.output and not given.output.endswith(SUFFIX):
         raise InputError(f"{given.output}: the name of a map file ends in {SUFFIX}")
     require_outputs([given.output], [given.map, *given.add])
+    beside = Path(given.output or given.colmap).resolve().parent
+    if not beside.is_dir():
+        raise InputError(f"{beside}: no such folder to write to")
     with ExitStack() as stack:
         pixmap = stack.enter_context(PixMap(given.map))
         if given.add:
             others = [stack.enter_context(PixMap(path)) for path in given.add]
-            folder = Path(stack.enter_context(TemporaryDirectory(dir=Path(given.output).parent)))
+            folder = Path(stack.enter_context(TemporaryDirectory(dir=beside)))
             joined = folder / f"joined{SUFFIX}"
             merge([pixmap, *others], joined)
             pixmap = stack.enter_context(PixMap(joined))
@@ -62,6 +69,11 @@ def run(arguments: Sequence[str]) -> int:
             "keep_points": given.keep_points,
         }
         changed = given.remove or given.keep_points < 1
+        if given.colmap:
+            write_colmap(subset(pixmap.model, references, points), given.colmap)
+            print(f"{given.colmap}: a COLMAP model of {references.sum()} images")
+        if not given.output:
+            return 0
         write_part(pixmap, given.output, references, points, [step] if changed else [])
     with PixMap(given.output) as written:
         size = Path(given.output).stat().st_size / 2**20

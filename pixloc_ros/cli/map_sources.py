@@ -316,7 +316,9 @@ def _extract_depth(bag: Path, topic: str, names: Mapping[float, str], folder: Pa
             if image.ndim != 2 or image.dtype not in (np.uint16, np.float32):
                 raise InputError(f"{bag}: {topic}: not depth images (16UC1 or 32FC1)")
             nearest[number] = apart
-            millimetres = image if image.dtype == np.uint16 else 1000 * np.nan_to_num(image)
+            millimetres = (
+                image if image.dtype == np.uint16 else 1000 * np.nan_to_num(image, posinf=0.0)
+            )
             path = (folder / names[float(stamps[number])]).with_suffix(".png")
             cv2.imwrite(str(path), np.clip(millimetres, 0, 65535).astype(np.uint16))
 

@@ -29,6 +29,9 @@ def run(arguments: Sequence[str]) -> int:
         header, points = pixmap.header, pixmap.point_count
         extent = " x ".join(f"{v:.2f}" for v in np.ptp(pixmap.centres(), axis=0))
         print(f"{given.map}: valid")
+        for step in pixmap.provenance:
+            facts = ", ".join(f"{k} {v}" for k, v in step.items() if k != "step")
+            print(f"  made        {step.get('step', '?')}: {facts}")
         print(f"  network     {header.architecture} {header.weights_hash[:12]}")
         print(f"  references  {len(pixmap)} with {len(pixmap.cameras)} cameras, over {extent} m")
         print(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pycolmap
+import torch
 
 from pixloc_ros.errors import InputError
 from pixloc_ros.geometry import Camera, CameraError, Pose
@@ -231,3 +233,51 @@ def in_order_of_sight(model: SparseModel) -> SparseModel:
         # of each reference ascending, as they were
         observed=observed[np.lexsort((observed, reference))],
     )
+
+
+def write_colmap(model: SparseModel, folder: str | os.PathLike[str]) -> None:
+    """Write a model as COLMAP's binary files, its observations where the points project.
+
+    Raises ModelError where the folder is there already, or its parent is not.
+    """
+    folder = Path(folder)
+    if folder.exists() or not folder.parent.is_dir():
+        reason = "is there already" if folder.exists() else f"{folder.parent} is no folder"
+        raise ModelError(f"{folder}: {reason}; a COLMAP model is written to a new folder")
+    made = pycolmap.Reconstruction()
+    for number, entry in enumerate(model.cameras, 1):
+        camera = pycolmap.Camera(
+            model=entry.model,
+            width=entry.width,
+            height=entry.height,
+            params=list(entry.params),
+            camera_id=number,
+        )
+        made.add_camera_with_trivial_rig(camera)
+    tracks: dict[int, list[pycolmap.TrackElement]] = {}
+    for number, name in enumerate(model.names):
+        seen = model.observed[model.offsets[number] : model.offsets[number + 1]]
+        pose, which = model.pose(number), int(model.camera_index[number])
+        inside = pose.transform(torch.from_numpy(model.points[seen]))
+        pixels, _ = model.cameras[which].camera().project(inside)
+        image = pycolmap.Image(
+            name,
+            pycolmap.Point2DList([pycolmap.Point2D(p) for p in pixels.numpy()]),
+            camera_id=which + 1,
+            image_id=number + 1,
+        )
+        w, x, y, z = model.quaternion[number]
+        turn = pycolmap.Rotation3d(np.array([x, y, z, w]))
+        made.add_image_with_trivial_frame(image, pycolmap.Rigid3d(turn, model.translation[number]))
+        for place, point in enumerate(seen.tolist()):
+            tracks.setdefault(point, []).append(pycolmap.TrackElement(number + 1, place))
+    for point, elements in sorted(tracks.items()):
+        made.add_point3D(model.points[point], pycolmap.Track(elements))
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir()
+        made.write_binary(str(partial))
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

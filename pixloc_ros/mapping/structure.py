@@ -26,6 +26,9 @@ from pixloc_ros.mapping.sparse_model import ModelError
 EXHAUSTIVE = 60
 """Images up to which every one is matched with every other."""
 
+MISPLACED = 0.3
+"""Share of the usual, of matches that became points, below which an image stands wrong."""
+
 PARTNERS = 20
 """Of more images, with how many each is matched."""
 
@@ -240,8 +243,27 @@ class Workshop:
                 raise ModelError(
                     f"{self._images}: no two images overlap enough to begin a model with"
                 )
-            self._keep(max(models.values(), key=lambda m: m.num_reg_images()))
+            best = max(models.values(), key=lambda m: m.num_reg_images())
+            if take_out_misplaced(best, self.database):
+                best = self._again(best, options)
+            self._keep(best)
         return pycolmap.Reconstruction(str(self.sparse))
+
+    def _again(
+        self, model: pycolmap.Reconstruction, options: pycolmap.IncrementalPipelineOptions
+    ) -> pycolmap.Reconstruction:
+        """Give the images that were taken out another chance, now that the others stand."""
+        begin = self.folder / "sparse.begin"
+        shutil.rmtree(begin, ignore_errors=True)
+        begin.mkdir()
+        model.write_binary(str(begin))
+        models = pycolmap.incremental_mapping(
+            self.database, self._images, self._partial(), options, input_path=begin
+        )
+        shutil.rmtree(begin, ignore_errors=True)
+        best = max([model, *models.values()], key=lambda m: m.num_reg_images())
+        take_out_misplaced(best, self.database)
+        return best
 
     def triangulate(self, poses: Mapping[str, Pose]) -> pycolmap.Reconstruction:
         """Points from known cam_from_map poses of all images. Raises ModelError without any."""
@@ -297,6 +319,34 @@ class Workshop:
         model.write_binary(str(whole))
         os.replace(whole, self.sparse)
         shutil.rmtree(self.folder / "sparse.partial", ignore_errors=True)
+
+
+def take_out_misplaced(model: pycolmap.Reconstruction, database: Path) -> int:
+    """Take out images that stand where what matches between them and others is not seen alike.
+
+    Of what matches in two images that both stand right most becomes a point that both see. In
+    COLMAP a pair can be left standing somewhere of its own. Returns how many are taken out.
+    """
+    seen = {
+        image.image_id: {p.point3D_id for p in image.get_observation_points2D()}
+        for image in model.images.values()
+    }
+    matched, shared = dict.fromkeys(seen, 0), dict.fromkeys(seen, 0)
+    with pycolmap.Database.open(database) as opened:
+        pairs, counts = opened.read_two_view_geometry_num_inliers()
+    for pair, count in zip(pairs, counts, strict=True):
+        one, other = pycolmap.pair_id_to_image_pair(pair)
+        if one in seen and other in seen:
+            both = len(seen[one] & seen[other])
+            for number in (one, other):
+                matched[number] += count
+                shared[number] += both
+    share = {number: shared[number] / max(matched[number], 1) for number in seen}
+    usual = float(np.median(list(share.values())))
+    wrong = [number for number in seen if share[number] < MISPLACED * usual]
+    for number in wrong:
+        model.deregister_frame(model.images[number].frame_id)
+    return len(wrong)
 
 
 def apart_by_poses(poses: Sequence[Pose]) -> np.ndarray:

@@ -15,38 +15,12 @@ import numpy as np
 import pycolmap
 import pytest
 import torch
+from driving import worst
 
 from pixloc_ros.cli.main import main
-from pixloc_ros.datasets.bag import write_bag
-from pixloc_ros.datasets.rendered_room import mount, render_room
-from pixloc_ros.datasets.sequence import read_sequence
-from pixloc_ros.features import read_image
-from pixloc_ros.localization import Localizer
 from pixloc_ros.mapping import ModelError, PixMap, read_colmap
 from pixloc_ros.mapping.frame import scale_upright, to_positions
 from pixloc_ros.mapping.structure import find_images
-
-
-@pytest.fixture(scope="module")
-def drive(tmp_path_factory):
-    """Three seconds of a lap at 10 Hz, as files and as a bag."""
-    root = tmp_path_factory.mktemp("drive")
-    render_room(root / "room", seconds=3.0, references=4, mapped=4.0)
-    sequence = read_sequence(root / "room")
-    write_bag(sequence, root / "bag", mount())
-    return root, sequence
-
-
-def worst(map_file, sequence, network, every=7):
-    """Largest error of the drive's images in a map, in metres."""
-    errors = []
-    with PixMap(map_file) as pixmap:
-        localizer = Localizer(pixmap, network)
-        for frame in sequence.frames[3::every]:
-            result = localizer.localize(read_image(sequence.images / frame.name), frame.camera)
-            assert result.ok, result.reason
-            errors.append(float(result.cam_from_map.distance(frame.truth)[0]))
-    return max(errors)
 
 
 def bag_command(root, output, *more):
