@@ -102,8 +102,8 @@ def _listed(path: str, images: Path) -> dict[str, Pose]:
 
 def _found(given: argparse.Namespace, images: Path, network: FeatureNetwork) -> dict[str, Pose]:
     """Poses of images that are localized in the map that they are to be added to."""
-    names, skipped = find_images(images)
     camera, poses = _camera(given), {}
+    names, skipped = find_images(images, camera)
     with PixMap(given.extend) as pixmap, tqdm(names, unit="image", desc="localizing") as bar:
         known = set(pixmap.names) & set(names)
         if known:
@@ -115,13 +115,17 @@ def _found(given: argparse.Namespace, images: Path, network: FeatureNetwork) -> 
                 poses[name] = answer.cam_from_map
             else:
                 skipped[name] = f"{images / name}: not found in the map: {answer.reason}"
-    for reason in skipped.values():
-        print(f"left out: {reason}")
+    _tell(skipped)
     if len(poses) < LEAST:
         raise InputError(
             f"{images}: {len(poses)} images are found in {given.extend}, {LEAST} are needed"
         )
     return poses
+
+
+def _tell(skipped: Mapping[str, str]) -> None:
+    for reason in skipped.values():
+        print(f"left out: {reason}")
 
 
 def _depth(folder: Path, unit: float) -> Callable[[str], np.ndarray | None]:
@@ -177,15 +181,15 @@ def _from_images(
     given: argparse.Namespace, images: Path, work: Path, network: FeatureNetwork
 ) -> tuple[pycolmap.Reconstruction, str]:
     """The model, and how its frame was found."""
-    names, skipped = find_images(images)
     positions = _positions(given.positions) if given.positions else None
     camera = parse_camera(given.camera) if given.camera else None
+    names, skipped = find_images(images, camera)
+    _tell(skipped)
     workshop = Workshop(work, images, names, camera)
     workshop.prepare({"features": given.features, "matches": given.matches})
     workshop.match(lambda: _apart_by_looks(images, names, network), _known_features(given, names))
     model = workshop.map_images()
-    told = workshop.registration(model, skipped)
-    print(told.as_text())
+    print(workshop.registration(model, len(skipped)).as_text())
     if model.num_reg_images() < 0.5 * len(names):
         raise InputError(
             f"{images}: only {model.num_reg_images()} of {len(names)} images hang together; take "
@@ -241,7 +245,7 @@ def _from_poses(
         lambda: apart_by_poses([poses[name] for name in names]), _known_features(given, names)
     )
     model = workshop.triangulate(poses)
-    print(workshop.registration(model, {}).as_text())
+    print(workshop.registration(model, 0).as_text())
     if given.adjust:
         adjust(model)
         print(f"after bundle adjustment {model.compute_mean_reprojection_error():.2f} px")
@@ -285,7 +289,8 @@ def _extract(
         for frame in keyframes(counted(), given.keyframe_m, given.keyframe_deg):
             name = f"{frame.stamp:.6f}.jpg"
             bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-            cv2.imwrite(str(images / name), bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])
+            _, packed = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])
+            (images / name).write_bytes(packed.tobytes())
             pose = frame.pose
             entries[name] = [*pose.quaternion().tolist(), *pose.translation.tolist()]
     if given.depth_topic:
@@ -320,7 +325,8 @@ def _extract_depth(bag: Path, topic: str, names: Mapping[float, str], folder: Pa
                 image if image.dtype == np.uint16 else 1000 * np.nan_to_num(image, posinf=0.0)
             )
             path = (folder / names[float(stamps[number])]).with_suffix(".png")
-            cv2.imwrite(str(path), np.clip(millimetres, 0, 65535).astype(np.uint16))
+            _, packed = cv2.imencode(".png", np.clip(millimetres, 0, 65535).astype(np.uint16))
+            path.write_bytes(packed.tobytes())
 
 
 def _posed(entries: Mapping[str, Sequence[float]]) -> dict[str, Pose]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import shutil
@@ -14,10 +15,11 @@ from typing import Any, Protocol
 
 import h5py
 import numpy as np
+from typing_extensions import Buffer
 
 from pixloc_ros import ray_crew
 from pixloc_ros.crew import Lost, spread
-from pixloc_ros.errors import InputError
+from pixloc_ros.errors import InputError, require_room
 from pixloc_ros.features import FeatureNetwork, ImageError, PyramidLevel, default_levels
 from pixloc_ros.mapping.approximate import make_index
 from pixloc_ros.mapping.sampling import Sample, Sighting, read_sample, sampler_of
@@ -60,6 +62,33 @@ class BuildSummary:
     megabytes: float
 
 
+class _Disk(io.FileIO):
+    """A file whose failed writes are noticed, but not by HDF5, which would crash.
+
+    error: of the first write that failed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self.error: OSError | None = None
+
+    def write(self, data: Buffer) -> int:
+        left = memoryview(data).cast("B")
+        while len(left) and self.error is None:
+            try:
+                left = left[super().write(left) :]
+            except OSError as error:
+                self.error = error
+        return memoryview(data).nbytes
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+
 @contextmanager
 def atomic_map(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file that appears under its name only when it is complete and on disk.
@@ -75,9 +104,12 @@ def atomic_map(path: Path) -> Iterator[h5py.File]:
         except BlockingIOError:
             raise MapError(f"{path}: another program is writing it") from None
         try:
-            with h5py.File(temporary, "w", locking=False) as file:
-                yield file
-            os.fsync(handle.fileno())
+            with _Disk(temporary) as disk:
+                with h5py.File(disk, "w") as file:
+                    yield file
+                if disk.error is not None:
+                    raise MapError(f"{path}: {disk.error.strerror}; nothing is written")
+                os.fsync(disk.fileno())
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -165,8 +197,12 @@ def build_map(
         raise ImageError(f"{folder / missing}: no such image, but the model has it")
     model = in_order_of_sight(keep_long_tracks(model, min_track_length))
     levels = tuple(levels or default_levels(network))
+    widths = [network.channels[level.network_level] for level in levels]
+    size = len(model.observed) * (2 * sum(widths) + 2 * len(widths) + 4)
+    require_room(output.parent, size)
     if pieces is not None:
         pieces.mkdir(parents=True, exist_ok=True)
+        require_room(pieces, size)
     sightings = [_sighting(model, number, folder) for number in range(len(model.names))]
     make = sampler_of(network, levels, pieces)
     answers = (
@@ -176,7 +212,7 @@ def build_map(
     )
     descriptors = []
     with atomic_map(output) as file, closing(answers):
-        writer = MapWriter(file, [network.channels[level.network_level] for level in levels])
+        writer = MapWriter(file, widths)
         told = _counted(answers, len(sightings), progress)
         for number, sample in enumerate(_in_order(told)):
             seen = model.observed[model.offsets[number] : model.offsets[number + 1]]

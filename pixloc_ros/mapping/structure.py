@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
+from pixloc_ros.errors import require_room
 from pixloc_ros.features import ImageError, read_image
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.mapping.frame import LEAST, SEED, to_positions
@@ -25,6 +26,9 @@ from pixloc_ros.mapping.sparse_model import ModelError
 
 EXHAUSTIVE = 60
 """Images up to which every one is matched with every other."""
+
+IMAGE_BYTES = 2 * 2**20
+"""Of features and matches of an image in COLMAP's database, at most about."""
 
 MISPLACED = 0.3
 """Share of the usual, of matches that became points, below which an image stands wrong."""
@@ -37,22 +41,19 @@ PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 @dataclass(frozen=True)
 class Registration:
-    """How structure from motion went. skipped: images that could not be read, and why."""
+    """How structure from motion went; images: in all, with those that could not be used."""
 
     images: int
     registered: int
     points: int
     track_length: float
     reprojection_px: float
-    skipped: Mapping[str, str]
 
     def as_text(self) -> str:
-        lines = [
+        return (
             f"{self.registered} of {self.images} images registered, {self.points} points seen by "
             f"{self.track_length:.1f} images, reprojection error {self.reprojection_px:.2f} px"
-        ]
-        lines += [f"left out: {reason}" for reason in self.skipped.values()]
-        return "\n".join(lines)
+        )
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,11 @@ class LocalFeatures:
     matches: Mapping[tuple[str, str], np.ndarray]
 
 
-def find_images(folder: Path) -> tuple[list[str], dict[str, str]]:
+def find_images(folder: Path, camera: Camera | None = None) -> tuple[list[str], dict[str, str]]:
     """Names of the images below a folder that can be read, and of the others the reason.
 
-    Of files with the same content the first is taken. Raises ModelError where too few are left.
+    Of files with the same content the first is taken. camera: which took them all, if known:
+    others than of its size are left out. Raises ModelError where too few are left.
     """
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder of images")
@@ -81,10 +83,14 @@ def find_images(folder: Path) -> tuple[list[str], dict[str, str]]:
             skipped[name] = f"{path}: a space in the name, which lists of images cannot have"
             continue
         try:
-            read_image(path)
+            height, width = read_image(path).shape[:2]
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
         except ImageError as error:
             skipped[name] = str(error)
+            continue
+        if camera is not None and (width, height) != tuple(camera.size.tolist()):
+            wanted = "x".join(f"{v:g}" for v in camera.size.tolist())
+            skipped[name] = f"{path}: {width}x{height} pixels, the camera has {wanted}"
             continue
         if digest in seen:
             skipped[name] = f"{path}: the same picture as {seen[digest]}"
@@ -155,6 +161,8 @@ class Workshop:
             reader.camera_model, params = _colmap(self._camera)
             reader.camera_params = ",".join(f"{v:.12g}" for v in params)
             mode = pycolmap.CameraMode.SINGLE
+        # COLMAP ends the program where the disk is full
+        require_room(self.folder, IMAGE_BYTES * len(self._names))
         verification = pycolmap.TwoViewGeometryOptions()
         verification.ransac.random_seed = SEED
         try:
@@ -281,16 +289,14 @@ class Workshop:
             self._keep(made)
         return pycolmap.Reconstruction(str(self.sparse))
 
-    def registration(
-        self, model: pycolmap.Reconstruction, skipped: Mapping[str, str]
-    ) -> Registration:
+    def registration(self, model: pycolmap.Reconstruction, skipped: int) -> Registration:
+        """skipped: images that were left out."""
         return Registration(
-            len(self._names) + len(skipped),
+            len(self._names) + skipped,
             model.num_reg_images(),
             model.num_points3D(),
             model.compute_mean_track_length(),
             model.compute_mean_reprojection_error(),
-            skipped,
         )
 
     def _posed(self, poses: Mapping[str, Pose]) -> pycolmap.Reconstruction:

@@ -197,3 +197,67 @@ def test_mistakes_get_one_line(drive, tmp_path, capsys, more, message):
     assert error.startswith("error: ")
     assert message in error
     assert not (tmp_path / "a.pixmap.h5").exists()
+
+
+LIMITED = """
+import resource, sys
+from pixloc_ros.cli.main import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), -1))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "command"),
+    [
+        (500_000, ["edit_map", "MAP", "--output", "OUT"]),
+        (100_000, ["build_map", "--colmap", "SPARSE", "--images", "IMAGES", "--output", "OUT"]),
+        (2_000_000, ["build_map", "--colmap", "SPARSE", "--images", "IMAGES", "--output", "OUT"]),
+    ],
+)
+def test_a_disk_that_takes_no_more(room, tmp_path, limit, command):
+    """A file that cannot grow is as a full disk: one line, and what was there stays."""
+    output = tmp_path / "a.pixmap.h5"
+    output.write_bytes(b"what was there")
+    words = {"MAP": room.map_file, "OUT": output}
+    words |= {"SPARSE": room.root / "sparse", "IMAGES": room.root / "images"}
+    arguments = [str(words.get(word, word)) for word in command]
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(limit), *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    last = done.stderr.replace("\r", "\n").strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "File too large" in last
+    assert "Traceback" not in done.stderr
+    assert output.read_bytes() == b"what was there"
+    left = [path for path in tmp_path.rglob("*") if "partial" in path.name]
+    assert not left
+
+
+def test_too_little_room_is_said_before_anything_is_done(drive, tmp_path, monkeypatch, capsys):
+    root, _ = drive
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**20))
+    output = tmp_path / "a.pixmap.h5"
+    assert main(bag_command(root, output, "--no-check")) == 1
+    assert "1 MB are free on this disk, about 28 MB are needed" in capsys.readouterr().err
+
+
+def test_images_of_another_size_than_the_camera(drive, tmp_path, capsys):
+    _, sequence = drive
+    images = tmp_path / "images"
+    images.mkdir()
+    for frame in sequence.frames[::3]:
+        shutil.copy(sequence.images / frame.name, images)
+    small = cv2.resize(cv2.imread(str(images / "0012.jpg")), (320, 240))
+    cv2.imwrite(str(images / "0012.jpg"), small)
+    command = ["build_map", "--images", images, "--output", tmp_path / "a.pixmap.h5"]
+    camera = ["--camera", "PINHOLE 640 480 520 520 320 240", "--no-check"]
+    main([str(a) for a in [*command, *camera]])
+    said = capsys.readouterr()
+    assert "0012.jpg: 320x240 pixels, the camera has 640x480" in said.out
+    # without a camera each size has one of its own
+    main([str(a) for a in [*command, "--no-check", "--scale", "1"]])
+    model = pycolmap.Reconstruction(str(tmp_path / "a.work" / "sparse"))
+    assert {(c.width, c.height) for c in model.cameras.values()} >= {(640, 480)}
