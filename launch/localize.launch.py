@@ -24,7 +24,7 @@ def generate_launch_description():
 
     return LaunchDescription(
         [
-            DeclareLaunchArgument("map", description="map file (.pixmap.h5), made by build_map"),
+            DeclareLaunchArgument("map", description="map file (.pixmap.h5), or a folder"),
             DeclareLaunchArgument(
                 "params_file",
                 default_value=os.path.join(config, "localize.yaml"),

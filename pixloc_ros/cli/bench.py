@@ -25,6 +25,7 @@ from pixloc_ros.features.pixloc import PixLocNetwork, PixLocVGG19
 from pixloc_ros.localization import Localizer, LocalizerOptions
 from pixloc_ros.mapping import PixMap, build_map, read_colmap
 from pixloc_ros.options import override, select_device
+from pixloc_ros.visualization.curves import plot_sizes
 
 
 def _rendered(folder: Path, network: FeatureNetwork) -> tuple[Path, Path, Path]:
@@ -93,6 +94,7 @@ def run(arguments: Sequence[str]) -> int:
         metavar="N,...",
         help="time and memory in maps of N references, grown from --map",
     )
+    parser.add_argument("--plot", metavar="FILE", help="write the curves of --sizes")
     parser.add_argument(
         "--cache-mb", type=float, default=512.0, metavar="MB", help="(default 512)"
     )
@@ -115,8 +117,10 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError("--against needs --images, the folder of the map's reference images")
     if given.images and not Path(given.images).is_dir():
         raise InputError(f"{given.images}: no such folder")
-    require_outputs([given.json], [given.map, given.image, given.weights])
+    require_outputs([given.json, given.plot], [given.map, given.image, given.weights])
     sizes = _sizes(given.sizes) if given.sizes else []
+    if given.plot and not sizes:
+        raise InputError("--plot is of --sizes")
     if given.cache_mb <= 0:
         raise InputError(f"--cache-mb {given.cache_mb}: positive")
     if given.repeats < 1:
@@ -182,6 +186,8 @@ def run(arguments: Sequence[str]) -> int:
                         given.repeats,
                     )
                 )
+                if given.plot:
+                    plot_sizes(content["sizes"], given.plot)
             if peer is not None:
                 pairs = against(
                     Path(given.against), localizer, images, image, entry, peer, given.repeats

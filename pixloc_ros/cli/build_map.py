@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pixloc_ros import __version__
-from pixloc_ros.cli.map_sources import source_of
+from pixloc_ros.cli.map_sources import Stages, source_of
 from pixloc_ros.cli.options import Parser, network_of, require_outputs
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation.map_quality import map_quality
@@ -190,14 +190,16 @@ def run(arguments: Sequence[str]) -> int:
             levels = pixmap.header.levels
     output = Path(given.output)
     work = Path(given.work or given.output.removesuffix(SUFFIX) + ".work")
-    source = source_of(given, work, network)
+    stages = Stages()
+    source = source_of(given, work, network, stages)
     told = {"step": "build_map", "version": __version__, **source.told}
     with ExitStack() as stack:
         built = output
         if given.extend:
             built = output.with_name(f".{output.name.removesuffix(SUFFIX)}.part{SUFFIX}")
             stack.callback(lambda: built.unlink(missing_ok=True))
-        with tqdm(total=len(source.model.names), unit="image", desc="building") as bar:
+        total = len(source.model.names)
+        with stages("network"), tqdm(total=total, unit="image", desc="building") as bar:
             summary = build_map(
                 source.model,
                 source.images,
@@ -206,7 +208,7 @@ def run(arguments: Sequence[str]) -> int:
                 levels,
                 min_track_length=given.min_track_length,
                 progress=lambda done, total: bar.update(done - bar.n),
-                workers=_processes(given, len(source.model.names), network),
+                workers=_processes(given, total, network),
                 ray=given.ray,
                 pieces=work / "features",
                 provenance=[told],
@@ -219,6 +221,7 @@ def run(arguments: Sequence[str]) -> int:
         f"points, {summary.observations} observations ({summary.dropped_observations} outside "
         f"their image), {summary.megabytes:.1f} MB"
     )
+    print(stages.as_text(summary.references))
     if given.no_check or given.colmap or given.extend:
         return 0
     with PixMap(output) as pixmap, tqdm(unit="image", desc="checking") as bar:

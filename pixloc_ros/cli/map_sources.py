@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +44,25 @@ TOGETHER_S = 0.02
 """Seconds by which a depth image may be off its image."""
 
 
+class Stages:
+    """Seconds that each stage of a build takes."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
+
+    def as_text(self, images: int) -> str:
+        parts = ", ".join(f"{name} {s:.1f} s" for name, s in self.seconds.items())
+        return f"{sum(self.seconds.values()) / images:.2f} s an image: {parts}"
+
+
 @dataclass(frozen=True)
 class Source:
     """A sparse model with the folder of its images; told: its entry in the map's provenance."""
@@ -51,7 +72,9 @@ class Source:
     told: Mapping[str, object]
 
 
-def source_of(given: argparse.Namespace, work: Path, network: FeatureNetwork) -> Source:
+def source_of(
+    given: argparse.Namespace, work: Path, network: FeatureNetwork, stages: Stages
+) -> Source:
     """What the arguments of `build_map` name. Raises InputError."""
     images = Path(given.images) if given.images else work / "images"
     told: dict[str, object] = {}
@@ -61,26 +84,31 @@ def source_of(given: argparse.Namespace, work: Path, network: FeatureNetwork) ->
     elif given.transforms:
         kind, name = "transforms", given.transforms
         camera, listed = read_transforms(Path(given.transforms), images)
-        made = _from_poses(given, images, work, camera, listed)
+        made = _from_poses(given, images, work, camera, listed, stages)
     elif given.poses:
         kind, name = "poses", given.poses
-        made = _from_poses(given, images, work, _camera(given), _listed(given.poses, images))
+        made = _from_poses(
+            given, images, work, _camera(given), _listed(given.poses, images), stages
+        )
     elif given.extend:
         kind, name = "extend", given.images
-        made = _from_poses(given, images, work, _camera(given), _found(given, images, network))
+        with stages("localizing"):
+            found = _found(given, images, network)
+        made = _from_poses(given, images, work, _camera(given), found, stages)
     elif given.images:
         kind, name = "images", given.images
-        made, told["frame"] = _from_images(given, images, work, network)
+        made, told["frame"] = _from_images(given, images, work, network, stages)
     else:
         kind, name = "bag", given.bag
         told["frame"] = given.frame
-        made = _from_bag(given, images, work)
+        made = _from_bag(given, images, work, stages)
     model = read_colmap(made)
     if given.depth or given.depth_topic:
         before = len(model.points)
         folder = Path(given.depth) if given.depth else work / "depth"
         unit = given.depth_unit if given.depth else 0.001
-        model = add_depth_points(model, _depth(folder, unit), _gray(images))
+        with stages("depth"):
+            model = add_depth_points(model, _depth(folder, unit), _gray(images))
         print(f"{len(model.points) - before} points from depth images")
         told["depth_points"] = len(model.points) - before
     return Source(model, images, {"source": kind, "name": Path(name).name, **told})
@@ -178,7 +206,11 @@ def _apart_by_looks(images: Path, names: Sequence[str], network: FeatureNetwork)
 
 
 def _from_images(
-    given: argparse.Namespace, images: Path, work: Path, network: FeatureNetwork
+    given: argparse.Namespace,
+    images: Path,
+    work: Path,
+    network: FeatureNetwork,
+    stages: Stages,
 ) -> tuple[pycolmap.Reconstruction, str]:
     """The model, and how its frame was found."""
     positions = _positions(given.positions) if given.positions else None
@@ -187,8 +219,11 @@ def _from_images(
     _tell(skipped)
     workshop = Workshop(work, images, names, camera)
     workshop.prepare({"features": given.features, "matches": given.matches})
-    workshop.match(lambda: _apart_by_looks(images, names, network), _known_features(given, names))
-    model = workshop.map_images()
+    known = _known_features(given, names)
+    with stages("matching"):
+        workshop.match(lambda: _apart_by_looks(images, names, network), known)
+    with stages("mapping"):
+        model = workshop.map_images()
     print(workshop.registration(model, len(skipped)).as_text())
     if model.num_reg_images() < 0.5 * len(names):
         raise InputError(
@@ -220,13 +255,16 @@ def _frames(given: argparse.Namespace, images: BagImages, poses: BagPoses) -> It
             yield Keyframe(stamp, image, map_from_cam.inverse())
 
 
-def _from_bag(given: argparse.Namespace, images: Path, work: Path) -> pycolmap.Reconstruction:
+def _from_bag(
+    given: argparse.Namespace, images: Path, work: Path, stages: Stages
+) -> pycolmap.Reconstruction:
     bag = Path(given.bag)
     with BagImages(bag, given.topic) as recorded:
         poses = BagPoses(bag, given.pose_topic, given.base_frame)
         camera = recorded.camera()
-        kept = _extract(given, recorded, poses, images, work)
-    return _from_poses(given, images, work, camera, kept)
+        with stages("keyframes"):
+            kept = _extract(given, recorded, poses, images, work)
+    return _from_poses(given, images, work, camera, kept, stages)
 
 
 def _from_poses(
@@ -235,19 +273,22 @@ def _from_poses(
     work: Path,
     camera: Camera,
     poses: Mapping[str, Pose],
+    stages: Stages,
 ) -> pycolmap.Reconstruction:
     """Points from images of one camera whose cam_from_map poses are known."""
     names = sorted(poses)
     workshop = Workshop(work, images, names, camera)
     numbers = {name: poses[name].matrix().tolist() for name in names}
     workshop.prepare({"poses": numbers, "features": given.features, "matches": given.matches})
-    workshop.match(
-        lambda: apart_by_poses([poses[name] for name in names]), _known_features(given, names)
-    )
-    model = workshop.triangulate(poses)
+    known = _known_features(given, names)
+    with stages("matching"):
+        workshop.match(lambda: apart_by_poses([poses[name] for name in names]), known)
+    with stages("triangulating"):
+        model = workshop.triangulate(poses)
     print(workshop.registration(model, 0).as_text())
     if given.adjust:
-        adjust(model)
+        with stages("adjusting"):
+            adjust(model)
         print(f"after bundle adjustment {model.compute_mean_reprojection_error():.2f} px")
     return model
 

@@ -40,6 +40,37 @@ def plot_basin(curves: Sequence[Mapping[str, Any]], output: str | os.PathLike[st
     save(figure, output)
 
 
+def plot_sizes(costs: Sequence[Mapping[str, Any]], output: str | os.PathLike[str]) -> None:
+    """Write time and memory of a query against the size of the map.
+
+    costs: of each size, as `evaluation.map_sizes.SizeCost` names them.
+    """
+    figure = new_figure(10, 4.2)
+    times, memory = panels(figure, 1, 2)
+    sizes = [cost["references"] for cost in costs]
+    for key, label in (
+        ("open_ms", "opening the map"),
+        ("first_ms", "a query, surroundings never read"),
+        ("search_ms", "a query without prior"),
+        ("prior_ms", "a query with prior"),
+        ("index_ms", "of it, the search by descriptor"),
+    ):
+        times.plot(sizes, [cost[key] for cost in costs], "o-", label=label)
+    times.set(xscale="log", yscale="log", xlabel="references", ylabel="ms")
+    for key, label in (
+        ("open_mib", "once it is open"),
+        ("query_mib", "after queries"),
+        ("read_mib", "read from the file by the first query"),
+    ):
+        memory.plot(sizes, [cost[key] for cost in costs], "o-", label=label)
+    memory.set(xscale="log", xlabel="references", ylabel="MiB")
+    memory.set_ylim(0)
+    for axes in (times, memory):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    save(figure, output)
+
+
 class Errors(Protocol):
     """metres, degrees: (Q,), infinite where there is no answer."""
 
