@@ -92,7 +92,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--sizes",
         metavar="N,...",
-        help="time and memory in maps of N references, grown from --map",
+        help="time and memory in maps of N references, made of --map",
     )
     parser.add_argument("--plot", metavar="FILE", help="write the curves of --sizes")
     parser.add_argument(
@@ -176,15 +176,7 @@ def run(arguments: Sequence[str]) -> int:
                         print(f"{value:>16}  {ms:10.2f}")
             if sizes:
                 content["sizes"] = _print_sizes(
-                    size_costs(
-                        pixmap,
-                        Path(image_file),
-                        sizes,
-                        given.weights,
-                        options,
-                        given.cache_mb,
-                        given.repeats,
-                    )
+                    size_costs(localizer, Path(image_file), sizes, given.weights, given.repeats)
                 )
                 if given.plot:
                     plot_sizes(content["sizes"], given.plot)

@@ -23,6 +23,7 @@ from pixloc_ros.localization import Localizer, LocalizerOptions, Prior
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.mapping.approximate import make_index
 from pixloc_ros.mapping.builder import atomic_map
+from pixloc_ros.mapping.editing import write_part
 from pixloc_ros.mapping.schema import FORMAT, SUFFIX, VERSION
 from pixloc_ros.retrieval import DescriptorIndex, FileIndex
 
@@ -62,6 +63,19 @@ class SizeCost:
     read_mib: float
     recall: float
     found: bool
+
+
+def resize(pixmap: PixMap, count: int, output: Path, place: np.ndarray) -> int:
+    """Write a map of `count` references: those nearest to a place (3,), or all of them and more
+    as `grow` does. Returns the first reference of the original.
+    """
+    if count > len(pixmap):
+        return grow(pixmap, count, output)
+    away = np.linalg.norm(pixmap.centres() - place, axis=1)
+    chosen = np.zeros(len(pixmap), bool)
+    chosen[np.argsort(away, kind="stable")[:count]] = True
+    write_part(pixmap, output, chosen, np.ones(pixmap.point_count, bool))
+    return 0
 
 
 def grow(pixmap: PixMap, count: int, output: Path) -> int:
@@ -245,24 +259,27 @@ def _recall(pixmap: PixMap, index: Any) -> float:
 
 
 def size_costs(
-    pixmap: PixMap,
+    localizer: Localizer,
     image: Path,
     sizes: Sequence[int],
     weights: str | None,
-    options: LocalizerOptions,
-    cache_mb: float,
     repeats: int,
 ) -> Iterator[SizeCost]:
-    """The cost of maps of each size, each in a fresh process of one thread.
+    """The cost of maps of each size, made of a localizer's, each in a fresh process of one thread.
 
     image: of a query, taken with the first reference's camera. Raises InputError where it is not
-    found in the map itself, or a size is not larger.
+    found in the map itself.
     """
+    pixmap, options, cache_mb = localizer.map, localizer.options, localizer.cache_mb
+    found = localizer.localize(read_image(image), pixmap.camera(0))
+    if not found.ok:
+        raise InputError(f"{image}: not found in {pixmap.path}: {found.reason}")
+    place = found.cam_from_map.inverse().translation.numpy()
     prepare = partial(_prepare, weights, options, cache_mb, repeats)
     with TemporaryDirectory(dir=pixmap.path.parent) as folder:
         for size in sizes:
             grown = Path(folder) / f"{size}{SUFFIX}"
-            first = grow(pixmap, size, grown)
+            first = resize(pixmap, size, grown, place)
             query = _Query(pixmap.path, grown, first, image)
             with closing(spread(prepare, [query], 1)) as answers:
                 for _, answer in answers:
