@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,24 @@ def test_two_estimates_that_disagree_are_no_fix():
     assert fix is None
     assert tracker.state is State.RELOCALIZING
     assert tracker.update(answer(0.2), observed(0.2))[0] is not None
+
+
+def test_estimates_in_different_maps_do_not_agree_whatever_their_numbers():
+    """Two floors have the same coordinates."""
+    first, second = (replace(answer(0.0), frame=frame) for frame in ("first", "second"))
+    tracker = Tracker()
+    tracker.update(first, observed(0.0))
+    fix, _ = tracker.update(second, observed(0.0))
+    assert fix is None
+    assert tracker.state is State.RELOCALIZING
+    fix, _ = tracker.update(second, observed(0.0))
+    assert fix.frame == tracker.frame == "second"
+    fix, result = tracker.update(first, observed(0.0))
+    assert fix is None
+    assert result.reason == "in first, but expected in second"
+    # the frame stays on the way
+    tracker.refuse(1.0, driven(1.0))
+    assert tracker.frame == "second"
 
 
 def test_a_candidate_outlives_a_refusal_but_not_many():
