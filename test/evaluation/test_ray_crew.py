@@ -64,6 +64,15 @@ def test_a_benchmark_on_the_cluster_is_that_of_one_process(cluster, room, tmp_pa
     assert one.read_bytes() == ray.read_bytes()
 
 
+def test_a_map_of_the_cluster_is_that_of_one_process(cluster, room, tmp_path):
+    arguments = ["build_map", "--colmap", room.root / "sparse", "--images", room.root / "images"]
+    maps = []
+    for how in (["--processes", 0], ["--processes", 2, "--ray", cluster]):
+        maps.append(tmp_path / f"{len(maps)}.pixmap.h5")
+        assert main([str(a) for a in [*arguments, "--output", maps[-1], *how]]) == 0
+    assert maps[0].read_bytes() == maps[1].read_bytes()
+
+
 def test_tasks_are_spread_over_the_cluster(cluster):
     assert dict(spread(doubled, list(range(7)), 2, cluster)) == {i: 2 * i for i in range(7)}
 

@@ -141,7 +141,8 @@ def test_depth_gives_points_where_there_are_none(room, drive, tmp_path):
     few[::40] = True
     thin = subset(model, np.ones(len(model.names), bool), few)
     camera = model.cameras[0].camera()
-    depth = {name: scene.render(camera, model.pose(i))[1] for i, name in enumerate(model.names)}
+    measured = list(enumerate(model.names[:10]))
+    depth = {name: scene.render(camera, model.pose(i))[1] for i, name in measured}
     depth[model.names[0]][:240] = 0.0  # a sensor sees not everything
     del depth[model.names[1]]
 
@@ -150,7 +151,7 @@ def test_depth_gives_points_where_there_are_none(room, drive, tmp_path):
 
     full = add_depth_points(thin, depth.get, gray)
     assert np.array_equal(full.points[: len(thin.points)], thin.points)
-    assert len(full.points) > 10 * len(thin.points)
+    assert len(full.points) > 8 * len(thin.points)
     new = np.arange(len(full.points)) >= len(thin.points)
     assert np.median(full.track_length[new]) >= 3
     for number, name in enumerate(full.names):
@@ -163,8 +164,8 @@ def test_depth_gives_points_where_there_are_none(room, drive, tmp_path):
         pixels, visible = camera.project(inside)
         assert visible.all()
         column, row = pixels.long().unbind(-1)
-        measured = torch.from_numpy(depth[name])[row, column]
-        assert ((measured - inside[:, 2]).abs() < 0.031 * inside[:, 2]).all()
+        there = torch.from_numpy(depth[name])[row, column]
+        assert ((there - inside[:, 2]).abs() < 0.031 * inside[:, 2]).all()
         # spread: hardly two in a cell
         cells = (pixels / 24).long().numpy()
         assert len(np.unique(cells, axis=0)) > 0.2 * len(cells)
@@ -175,8 +176,8 @@ def test_depth_of_a_folder(drive, posed, network, tmp_path, capsys):
     images, listed, poses = posed
     scene, camera = make_room(7), sequence.frames[0].camera
     (tmp_path / "depth").mkdir()
-    for name, pose in poses.items():
-        metres = scene.render(camera, pose)[1]
+    for name in list(poses)[::3]:  # the others have none
+        metres = scene.render(camera, poses[name])[1]
         path = (tmp_path / "depth" / name).with_suffix(".png")
         cv2.imwrite(str(path), (5000 * metres).astype(np.uint16))
     output = tmp_path / "room.pixmap.h5"
@@ -185,7 +186,7 @@ def test_depth_of_a_folder(drive, posed, network, tmp_path, capsys):
     code, said = build(capsys, *command)
     assert code == 0, said
     with PixMap(output) as pixmap:
-        assert pixmap.provenance[0]["depth_points"] > 100
+        assert pixmap.provenance[0]["depth_points"] > 50
     assert worst(output, sequence, network) < 0.03
     cv2.imwrite(str(path), np.zeros((20, 20), np.uint16))
     assert "depth of 20 x 20 pixels" in build(capsys, *command)[1]
