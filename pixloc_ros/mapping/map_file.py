@@ -55,7 +55,7 @@ class ResidualStatistics:
 
 
 class PixMap:
-    """An open map. What is known of each reference lies in memory, about 100 bytes each; points,
+    """An open map. What is known of each reference lies in memory, about 100 bytes; points,
     observations, descriptors and features stay in the file until they are asked for.
 
     Use as a context manager, or `close` it. Raises MapError for a missing, truncated or
@@ -182,12 +182,6 @@ class PixMap:
     @property
     def descriptor_width(self) -> int:
         return int(self._file["references/descriptor"].shape[1])
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of what is known of each reference."""
-        arrays = (self.camera_index, self.quaternion, self.translation, self.offsets)
-        return sum(array.nbytes for array in arrays) + self.names.nbytes
 
     def camera(self, reference: int) -> Camera:
         """Intrinsics of a reference."""

@@ -42,10 +42,6 @@ class Names(Sequence[str]):
         self._ends = np.cumsum([0, *map(len, texts)])
         self._numbers: dict[str, int] | None = None
 
-    @property
-    def nbytes(self) -> int:
-        return len(self._letters) + self._ends.nbytes
-
     def __len__(self) -> int:
         return len(self._ends) - 1
 
