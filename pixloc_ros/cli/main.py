@@ -13,6 +13,7 @@ from types import ModuleType
 
 from pixloc_ros import __version__
 from pixloc_ros.errors import InputError
+from pixloc_ros.interrupts import interrupt, never_ignored
 
 COMMANDS = {
     "localization_node": "the ROS 2 node",
@@ -54,10 +55,6 @@ INTERRUPTED = {"localization_node": 0, "view": 0}
 """Exit codes after Ctrl-C, where that is how a command ends; 130 for the others."""
 
 
-def _terminate(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 def _import(name: str) -> ModuleType:
     """The module of a command: imported only when it runs, the node needs ROS, others do not.
 
@@ -73,7 +70,7 @@ def _import(name: str) -> ModuleType:
         return import_module(wanted)
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, _terminate)
+        signal.signal(signal.SIGTERM, interrupt)
 
 
 def _keep_freed_memory() -> None:
@@ -95,7 +92,8 @@ def guard(name: str, arguments: Sequence[str]) -> int:
     """Run a command; its exit code, with a one-line message for what the user can mend."""
     _keep_freed_memory()
     try:
-        return _import(name).run(arguments)
+        with never_ignored():
+            return _import(name).run(arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

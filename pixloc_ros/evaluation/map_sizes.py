@@ -19,6 +19,7 @@ import torch
 from pixloc_ros.crew import spread
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import open_network, read_image
+from pixloc_ros.interrupts import interruptible, let_through
 from pixloc_ros.localization import Localizer, LocalizerOptions, Prior
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.mapping.approximate import make_index
@@ -109,7 +110,7 @@ def grow(pixmap: PixMap, count: int, output: Path) -> int:
         descriptor = table("references/descriptor", rows, known.shape[1], kind=np.float32)
         xyz = table("points/xyz", copies * points, 3, kind=np.float64)
         observed = table("observations/point", copies * seen, kind=np.int32)
-        for copy in range(copies):
+        for copy in interruptible(range(copies)):
             at = slice(copy * size, (copy + 1) * size)
             # cam_from_map of the camera moved by the shift
             moved = torch.from_numpy(-shifts[copy])
@@ -145,7 +146,9 @@ def grow(pixmap: PixMap, count: int, output: Path) -> int:
             statistics = pixmap.statistics[level]
             file[f"levels/{level}/matching"] = statistics.matching
             file[f"levels/{level}/unrelated"] = statistics.unrelated
-        index = make_index(descriptor[:])
+        descriptors = descriptor[:]
+        with let_through():
+            index = make_index(descriptors)
         if index is not None:
             file["references/index"], file["references/descriptor_mean"] = index
         file.attrs.update(format=FORMAT, version=VERSION, header=pixmap.header.to_json())

@@ -21,6 +21,7 @@ from pixloc_ros import ray_crew
 from pixloc_ros.crew import Lost, spread
 from pixloc_ros.errors import InputError, require_room
 from pixloc_ros.features import FeatureNetwork, ImageError, PyramidLevel, default_levels
+from pixloc_ros.interrupts import held, interruptible, let_through
 from pixloc_ros.mapping.approximate import make_index
 from pixloc_ros.mapping.sampling import Sample, Sighting, read_sample, sampler_of
 from pixloc_ros.mapping.scattered import read_rows
@@ -93,8 +94,8 @@ class _Disk(io.FileIO):
 def atomic_map(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file that appears under its name only when it is complete and on disk.
 
-    What a killed program left of it is written over. Raises MapError where another one is
-    writing it.
+    What a killed program left of it is written over. Interrupts are held meanwhile.
+    Raises MapError where another one is writing it.
     """
     temporary = path.with_name(f".{path.name}.partial")
     with open(temporary, "ab") as handle:
@@ -105,7 +106,7 @@ def atomic_map(path: Path) -> Iterator[h5py.File]:
             raise MapError(f"{path}: another program is writing it") from None
         try:
             with _Disk(temporary) as disk:
-                with h5py.File(disk, "w") as file:
+                with held(), h5py.File(disk, "w") as file:
                     yield file
                 if disk.error is not None:
                     raise MapError(f"{path}: {disk.error.strerror}; nothing is written")
@@ -155,7 +156,8 @@ class MapWriter:
         """Everything but the observations. provenance: as `PixMap` has it."""
         self.file["observations/offsets"] = np.array(self.offsets, np.int64)
         _write_structure(self.file, model, descriptors)
-        index = make_index(descriptors)
+        with let_through():
+            index = make_index(descriptors)
         if index is not None:
             self.file["references/index"], self.file["references/descriptor_mean"] = index
         _write_statistics(self.file, len(header.levels), len(model.points))
@@ -214,7 +216,7 @@ def build_map(
     with atomic_map(output) as file, closing(answers):
         writer = MapWriter(file, widths)
         told = _counted(answers, len(sightings), progress)
-        for number, sample in enumerate(_in_order(told)):
+        for number, sample in enumerate(interruptible(_in_order(told))):
             seen = model.observed[model.offsets[number] : model.offsets[number + 1]]
             writer.append(seen[sample.kept], sample.levels)
             descriptors.append(sample.descriptor)

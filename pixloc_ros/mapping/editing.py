@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pixloc_ros.interrupts import interruptible
 from pixloc_ros.mapping.builder import MapWriter, atomic_map
 from pixloc_ros.mapping.map_file import PixMap
 from pixloc_ros.mapping.schema import MapError
@@ -64,7 +65,7 @@ def write_part(
         raise MapError(f"{output}: nothing of {pixmap.path} would be left")
     with atomic_map(Path(output)) as file:
         writer = MapWriter(file, pixmap.widths)
-        for place, number in enumerate(np.flatnonzero(references).tolist()):
+        for place, number in enumerate(interruptible(np.flatnonzero(references).tolist())):
             _copy(writer, pixmap, number, model, place, points)
         descriptors = pixmap.descriptor_rows(np.flatnonzero(references))
         writer.finish(model, descriptors, pixmap.header, [*pixmap.provenance, *steps])
@@ -124,7 +125,7 @@ def merge(maps: Sequence[PixMap], output: str | os.PathLike[str]) -> None:
         writer = MapWriter(file, first.widths)
         for pixmap in maps:
             everything = np.ones(len(pixmap.model.points), bool)
-            for number in range(len(pixmap)):
+            for number in interruptible(range(len(pixmap))):
                 _copy(writer, pixmap, number, joined, place, everything)
                 place += 1
         descriptors = np.concatenate([m.descriptor_rows(np.arange(len(m))) for m in maps])
