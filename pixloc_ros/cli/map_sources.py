@@ -31,7 +31,14 @@ from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.localization import Localizer
 from pixloc_ros.mapping import PixMap, SparseModel, read_colmap
 from pixloc_ros.mapping.depth_points import add_depth_points
-from pixloc_ros.mapping.frame import LEAST, scale_upright, to_marker, to_positions
+from pixloc_ros.mapping.frame import (
+    LEAST,
+    find_marker,
+    scale_upright,
+    to_marker,
+    to_positions,
+    with_position,
+)
 from pixloc_ros.mapping.structure import (
     LocalFeatures,
     Workshop,
@@ -220,6 +227,14 @@ def _from_images(
     workshop = Workshop(work, images, names, camera)
     workshop.prepare({"features": given.features, "matches": given.matches})
     known = _known_features(given, names)
+    # what lacks for the frame is said before hours of work
+    if given.gps:
+        positions = workshop.positions_by_gps()
+    if positions is not None:
+        with_position(names, positions)
+    if given.marker:
+        with stages("finding markers"):
+            marker = find_marker(images, names)
     with stages("matching"):
         workshop.match(lambda: _apart_by_looks(images, names, network), known)
     with stages("mapping"):
@@ -230,16 +245,14 @@ def _from_images(
             f"{images}: only {model.num_reg_images()} of {len(names)} images hang together; take "
             "images in between"
         )
-    if given.gps:
-        positions = workshop.positions_by_gps()
     if positions is not None:
         used, left = to_positions(model, positions)
         print(f"in the frame of {used} known positions, {left:.3f} m from them (median)")
         return model, "gps" if given.gps else "positions"
     if given.marker:
-        marker, views = to_marker(model, images, given.marker)
-        print(f"in the frame of marker {marker}, seen in {views} images")
-        return model, f"marker {marker}"
+        views = to_marker(model, marker, given.marker)
+        print(f"in the frame of marker {marker.name}, seen in {views} images")
+        return model, f"marker {marker.name}"
     if given.scale:
         scale_upright(model, given.scale)
         return model, "scale"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -33,11 +34,7 @@ def to_positions(
     ModelError where less than half do.
     """
     named = {image.name: image for image in model.images.values()}
-    known = [name for name in positions if name in named]
-    if len(known) < LEAST:
-        raise ModelError(
-            f"{len(known)} of the images with a position are in the model, {LEAST} are needed"
-        )
+    known = with_position(named, positions)
     places = np.array([positions[name] for name in known], float)
     flat = np.linalg.svd(places - places.mean(0), compute_uv=False)
     if flat[1] < 1e-3 * max(flat[0], 1e-12):
@@ -53,6 +50,14 @@ def to_positions(
     if move is None or len(agreeing) < max(LEAST, 0.5 * len(known)):
         raise ModelError("the known positions do not agree with the images")
     return len(agreeing), float(np.median(agreeing))
+
+
+def with_position(names: Iterable[str], positions: Mapping[str, np.ndarray]) -> list[str]:
+    """Those of the images whose position is known. Raises ModelError for less than `LEAST`."""
+    known = [name for name in names if name in positions]
+    if len(known) < LEAST:
+        raise ModelError(f"{len(known)} images with a known position, {LEAST} are needed")
+    return known
 
 
 def scale_upright(model: pycolmap.Reconstruction, metres_per_unit: float) -> None:
@@ -71,28 +76,46 @@ def scale_upright(model: pycolmap.Reconstruction, metres_per_unit: float) -> Non
     model.transform(pycolmap.Sim3d(metres_per_unit, turn, shift))
 
 
-def to_marker(model: pycolmap.Reconstruction, images: Path, side: float) -> tuple[str, int]:
-    """Move a model so that a square marker is its origin: x along its upper edge, y up its left
-    one, z out of it. side: of the black square, in metres.
+@dataclass(frozen=True)
+class Marker:
+    """A square marker. corners: (4, 2) by image, in COLMAP's pixels, from the upper left round."""
 
-    Returns which marker (the one that most images show) and in how many images. Raises
-    ModelError where none is seen well in two.
-    """
-    corners: dict[str, list[tuple[int, np.ndarray]]] = {}
-    for number, image in model.images.items():
-        for marker, pixels in _markers(read_image(images / image.name)).items():
-            corners.setdefault(marker, []).append((number, pixels))
+    name: str
+    corners: Mapping[str, np.ndarray]
+
+
+def find_marker(images: Path, names: Sequence[str]) -> Marker:
+    """The marker that most images show. Raises ModelError where none is seen in two."""
+    corners: dict[str, dict[str, np.ndarray]] = {}
+    for image in names:
+        for marker, pixels in _markers(read_image(images / image)).items():
+            corners.setdefault(marker, {})[image] = pixels
     if not corners:
         raise ModelError(f"{images}: no image shows a marker ({', '.join(MARKERS)})")
     marker = max(sorted(corners), key=lambda name: len(corners[name]))
-    views = corners[marker]
-    if len(views) < 2:
+    if len(corners[marker]) < 2:
         raise ModelError(f"{images}: only one image shows marker {marker}")
+    return Marker(marker, corners[marker])
+
+
+def to_marker(model: pycolmap.Reconstruction, marker: Marker, side: float) -> int:
+    """Move a model so that a marker is its origin: x along its upper edge, y up its left one, z
+    out of it. side: of the black square, in metres.
+
+    Returns in how many of its images it is seen. Raises ModelError where it is not seen well.
+    """
+    views = [
+        (image, marker.corners[image.name])
+        for image in model.images.values()
+        if image.name in marker.corners
+    ]
+    if len(views) < 2:
+        raise ModelError(f"{len(views)} of the images that show marker {marker.name} have a pose")
     square = _triangulate(model, views)
     edges = np.linalg.norm(square - np.roll(square, -1, axis=0), axis=1)
     if np.ptp(edges) > UNEVEN * edges.mean():
         raise ModelError(
-            f"{images}: marker {marker} comes out with sides of {edges.min():.3g} to "
+            f"marker {marker.name} comes out with sides of {edges.min():.3g} to "
             f"{edges.max():.3g}: more images of it, from nearer, are needed"
         )
     # corners go round from the upper left one
@@ -106,7 +129,7 @@ def to_marker(model: pycolmap.Reconstruction, images: Path, side: float) -> tupl
     scale = side / float(edges.mean())
     shift = -scale * (turn @ square.mean(0))
     model.transform(pycolmap.Sim3d(scale, pycolmap.Rotation3d(turn), shift))
-    return marker, len(views)
+    return len(views)
 
 
 def _markers(rgb: np.ndarray) -> dict[str, np.ndarray]:
@@ -127,12 +150,11 @@ def _markers(rgb: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _triangulate(
-    model: pycolmap.Reconstruction, views: list[tuple[int, np.ndarray]]
+    model: pycolmap.Reconstruction, views: Sequence[tuple[pycolmap.Image, np.ndarray]]
 ) -> np.ndarray:
     """Points (4, 3) nearest to the rays to the corners in all views."""
     normal, right = np.zeros((4, 3, 3)), np.zeros((4, 3))
-    for number, pixels in views:
-        image = model.images[number]
+    for image, pixels in views:
         entry = model.cameras[image.camera_id]
         params = list(map(float, entry.params))
         camera = Camera.from_colmap(entry.model.name, entry.width, entry.height, params)

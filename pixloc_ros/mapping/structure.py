@@ -128,10 +128,17 @@ class Workshop:
         self.folder, self._images, self._names = folder, images, list(names)
         self._camera = camera
         self.database, self.sparse = folder / "database.db", folder / "sparse"
+        self._reader, self._mode = pycolmap.ImageReaderOptions(), pycolmap.CameraMode.AUTO
+        if camera is not None:
+            self._reader.camera_model, params = _colmap(camera)
+            self._reader.camera_params = ",".join(f"{v:.12g}" for v in params)
+            self._mode = pycolmap.CameraMode.SINGLE
         pycolmap.logging.minloglevel = pycolmap.logging.Level.ERROR.value
 
     def prepare(self, facts: Mapping[str, object]) -> None:
-        """Keep what was done for the same images and facts, and throw away anything else."""
+        """Keep what was done for the same images and facts, throw away anything else, and list
+        the images.
+        """
         listed = [
             [n, (self._images / n).stat().st_size, (self._images / n).stat().st_mtime_ns]
             for n in self._names
@@ -145,6 +152,15 @@ class Workshop:
                 file.unlink()
         self.folder.mkdir(parents=True, exist_ok=True)
         kept.write_text(identity)
+        # COLMAP ends the program where the disk is full
+        require_room(self.folder, IMAGE_BYTES * len(self._names))
+        try:
+            # numbered before extraction, whose threads are done in any order
+            pycolmap.Database.open(self.database).close()
+            given = (self.database, self._images, self._mode, self._names)
+            pycolmap.import_images(*given, options=self._reader)
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(f"{self._images}: {_reason(error)}") from None
 
     def match(self, apart: Callable[[], np.ndarray], known: LocalFeatures | None = None) -> None:
         """Features of all images, and what matches between them.
@@ -155,26 +171,18 @@ class Workshop:
         """
         if self.sparse.is_dir():
             return
-        reader = pycolmap.ImageReaderOptions()
-        mode = pycolmap.CameraMode.AUTO
-        if self._camera is not None:
-            reader.camera_model, params = _colmap(self._camera)
-            reader.camera_params = ",".join(f"{v:.12g}" for v in params)
-            mode = pycolmap.CameraMode.SINGLE
-        # COLMAP ends the program where the disk is full
-        require_room(self.folder, IMAGE_BYTES * len(self._names))
         verification = pycolmap.TwoViewGeometryOptions()
         verification.ransac.random_seed = SEED
         try:
-            # numbered before extraction, whose threads are done in any order
-            pycolmap.Database.open(self.database).close()
-            given = (self.database, self._images, mode, self._names)
-            pycolmap.import_images(*given, options=reader)
             if known is not None:
                 self._import(known, verification)
                 return
             pycolmap.extract_features(
-                self.database, self._images, self._names, mode, reader_options=reader
+                self.database,
+                self._images,
+                self._names,
+                self._mode,
+                reader_options=self._reader,
             )
             if len(self._names) <= EXHAUSTIVE:
                 pycolmap.match_exhaustive(self.database, verification_options=verification)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 
 import h5py
 import numpy as np
@@ -20,19 +21,21 @@ from pixloc_ros.mapping import MapError, PixMap
 from pixloc_ros.retrieval import DescriptorIndex, FileIndex, Surroundings
 
 
-@pytest.fixture
-def small_limits(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def _small_limits(localizer):
     """What is large in earnest, for maps of hundreds."""
-    for module in (approximate, index_module):
-        monkeypatch.setattr(module, "EXACT", 100)
-    monkeypatch.setattr(surroundings, "NEAR", 16)
-    monkeypatch.setattr(map_file, "AT_ONCE", 0)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (approximate, index_module):
+            patch.setattr(module, "EXACT", 100)
+        patch.setattr(surroundings, "NEAR", 16)
+        patch.setattr(map_file, "AT_ONCE", 0)
+        yield
 
 
-@pytest.fixture
-def large(room, tmp_path, small_limits):
+@pytest.fixture(scope="module")
+def large(room, tmp_path_factory, _small_limits):
     """The room among 19 others."""
-    path = tmp_path / "large.pixmap.h5"
+    path = tmp_path_factory.mktemp("large") / "large.pixmap.h5"
     with PixMap(room.map_file) as pixmap:
         grow(pixmap, 320, path)
     return path
@@ -103,10 +106,11 @@ def test_search_with_an_approximate_index_and_without(large, monkeypatch, caplog
         (lambda f: f["points/xyz"].__setitem__((0, 0), np.nan), "not finite"),
     ],
 )
-def test_damage_is_noticed_where_it_is_read(large, change, message):
-    with h5py.File(large, "r+") as file:
+def test_damage_is_noticed_where_it_is_read(large, tmp_path, change, message):
+    damaged = shutil.copy(large, tmp_path)
+    with h5py.File(damaged, "r+") as file:
         change(file)
-    with PixMap(large) as pixmap:
+    with PixMap(damaged) as pixmap:
         pixmap.reference(200)
         with pytest.raises(MapError, match=message):
             pixmap.reference(0)

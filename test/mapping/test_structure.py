@@ -127,7 +127,7 @@ def test_positions_that_cannot_be_used(room):
         return pycolmap.Reconstruction(room.root / "sparse")
 
     names = [image.name for image in model().images.values()]
-    with pytest.raises(ModelError, match="2 of the images with a position"):
+    with pytest.raises(ModelError, match="2 images with a known position"):
         to_positions(model(), dict.fromkeys(names[:2], np.zeros(3)))
     line = {name: np.array([float(i), 0, 0]) for i, name in enumerate(names)}
     with pytest.raises(ModelError, match="in a line"):

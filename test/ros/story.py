@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import gc
 import threading
 import time
 
@@ -204,3 +205,7 @@ class Story:
         self.node.destroy_node()
         self.robot.destroy_node()
         rclpy.shutdown()
+        # rclpy gives the services of a lifecycle, and its part of DDS with them, back only with
+        # the last reference: what is left of them hinders the next node of this name
+        del self.node, self.robot, self.executors
+        gc.collect()
