@@ -13,6 +13,9 @@ import numpy as np
 EXACT = 20_000
 """References up to which every descriptor is compared: about a millisecond."""
 
+NUMBERS_A_BYTE = 4
+"""Of a descriptor, at least, that share one in the index."""
+
 TRAINED_ON = 64
 """Descriptors a list of the inverted file that it is trained on."""
 
@@ -44,8 +47,8 @@ def make_index(descriptors: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         return None
     mean = descriptors.mean(0, dtype=np.float64).astype(np.float32)
     lists = 1 << round(np.log2(4 * np.sqrt(count)))
-    # about four numbers a byte
-    parts = next(m for m in range(max(width // 4, 1), 0, -1) if width % m == 0)
+    most = max(width // NUMBERS_A_BYTE, 1)
+    parts = next(m for m in range(most, 0, -1) if width % m == 0)
     index = library.index_factory(width, f"IVF{lists},PQ{parts}", library.METRIC_INNER_PRODUCT)
     chosen = np.random.default_rng(0).permutation(count)[: TRAINED_ON * lists]
     index.train(centred(descriptors[np.sort(chosen)], mean))

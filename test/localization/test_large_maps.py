@@ -27,6 +27,8 @@ def _small_limits(localizer):
     with pytest.MonkeyPatch.context() as patch:
         for module in (approximate, index_module):
             patch.setattr(module, "EXACT", 100)
+        # each part of a descriptor takes a tenth of a second to train
+        patch.setattr(approximate, "NUMBERS_A_BYTE", 32)
         patch.setattr(surroundings, "NEAR", 16)
         patch.setattr(map_file, "AT_ONCE", 0)
         yield
