@@ -147,20 +147,32 @@ class Workshop:
         identity = json.dumps([listed, numbers, dict(facts)], sort_keys=True)
         kept = self.folder / "made_from.json"
         if not kept.is_file() or kept.read_text() != identity:
-            shutil.rmtree(self.sparse, ignore_errors=True)
-            for file in self.folder.glob("database.db*"):
-                file.unlink()
+            self._throw_away()
         self.folder.mkdir(parents=True, exist_ok=True)
         kept.write_text(identity)
+        if not self.sparse.is_dir():
+            self._list_images()
+
+    def _list_images(self) -> None:
         # COLMAP ends the program where the disk is full
         require_room(self.folder, IMAGE_BYTES * len(self._names))
         try:
-            # numbered before extraction, whose threads are done in any order
+            with pycolmap.Database.open(self.database) as database:
+                listed_before = {image.name for image in database.read_all_images()}
+            if listed_before == set(self._names):
+                return
+            # numbered before extraction, whose threads are done in any order, and all at once
+            self._throw_away()
             pycolmap.Database.open(self.database).close()
             given = (self.database, self._images, self._mode, self._names)
             pycolmap.import_images(*given, options=self._reader)
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"{self._images}: {_reason(error)}") from None
+
+    def _throw_away(self) -> None:
+        shutil.rmtree(self.sparse, ignore_errors=True)
+        for file in self.folder.glob("database.db*"):
+            file.unlink()
 
     def match(self, apart: Callable[[], np.ndarray], known: LocalFeatures | None = None) -> None:
         """Features of all images, and what matches between them.
