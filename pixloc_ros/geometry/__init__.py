@@ -1,6 +1,7 @@
 """Poses, cameras, sampling and robust kernels: tensors in, tensors out."""
 
 from pixloc_ros.geometry.camera import Camera, CameraError
+from pixloc_ros.geometry.lens import Lens
 from pixloc_ros.geometry.pose import Pose, average_pose
 from pixloc_ros.geometry.robust import CAUCHY, SQUARED, RobustKernel, huber
 from pixloc_ros.geometry.sampling import FeatureTable
@@ -11,6 +12,7 @@ __all__ = [
     "Camera",
     "CameraError",
     "FeatureTable",
+    "Lens",
     "Pose",
     "RobustKernel",
     "average_pose",

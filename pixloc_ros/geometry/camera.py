@@ -1,37 +1,63 @@
-"""Camera models of COLMAP, batched and differentiable."""
+"""Camera models of COLMAP, OpenCV and ROS, batched and differentiable."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pixloc_ros.errors import InputError
-from pixloc_ros.geometry.distortion import brown, brown_limit, fisheye_limit, fisheye_radius
+from pixloc_ros.geometry.distortion import COEFFICIENTS, COUNT, distort, radial_limit
+from pixloc_ros.geometry.lens import SHAPE, Lens, flatten, unflatten
 from pixloc_ros.geometry.tensor_fields import TensorFields
 
-MIN_DEPTH = 1e-3
-"""Points nearer to the camera plane than this (map units) do not project."""
+_FOUR = ("fx", "fy", "cx", "cy")
+_THREE = ("f", "cx", "cy")
 
-# where each COLMAP parameter goes: indices into (fx, fy, cx, cy, coefficients...)
-_LAYOUT: dict[str, tuple[str, ...]] = {
-    "SIMPLE_PINHOLE": ("f", "cx", "cy"),
-    "PINHOLE": ("fx", "fy", "cx", "cy"),
-    "SIMPLE_RADIAL": ("f", "cx", "cy", "k1"),
-    "RADIAL": ("f", "cx", "cy", "k1", "k2"),
-    "OPENCV": ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2"),
-    "OPENCV_FISHEYE": ("fx", "fy", "cx", "cy", "k1", "k2", "k3", "k4"),
-    "FULL_OPENCV": ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
+# what each of COLMAP's parameters is: f, fx, fy, cx, cy, a coefficient, or the lens' shape
+_LAYOUT: dict[str, tuple[Lens, tuple[str, ...]]] = {
+    "SIMPLE_PINHOLE": (Lens.PERSPECTIVE, _THREE),
+    "PINHOLE": (Lens.PERSPECTIVE, _FOUR),
+    "SIMPLE_RADIAL": (Lens.PERSPECTIVE, (*_THREE, "k1")),
+    "RADIAL": (Lens.PERSPECTIVE, (*_THREE, "k1", "k2")),
+    "OPENCV": (Lens.PERSPECTIVE, (*_FOUR, "k1", "k2", "p1", "p2")),
+    "FULL_OPENCV": (
+        Lens.PERSPECTIVE,
+        (*_FOUR, "k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
+    ),
+    "SIMPLE_FISHEYE": (Lens.EQUIDISTANT, _THREE),
+    "FISHEYE": (Lens.EQUIDISTANT, _FOUR),
+    "SIMPLE_RADIAL_FISHEYE": (Lens.EQUIDISTANT, (*_THREE, "k1")),
+    "RADIAL_FISHEYE": (Lens.EQUIDISTANT, (*_THREE, "k1", "k2")),
+    "OPENCV_FISHEYE": (Lens.EQUIDISTANT, (*_FOUR, "k1", "k2", "k3", "n4")),
+    "THIN_PRISM_FISHEYE": (
+        Lens.EQUIDISTANT,
+        (*_FOUR, "k1", "k2", "p1", "p2", "k3", "n4", "s1", "s3"),
+    ),
+    "RAD_TAN_THIN_PRISM_FISHEYE": (
+        Lens.EQUIDISTANT_IN_TURN,
+        (*_FOUR, "k1", "k2", "k3", "n4", "n5", "n6", "p2", "p1", "s1", "s2", "s3", "s4"),
+    ),
+    "FOV": (Lens.FIELD_OF_VIEW, (*_FOUR, "omega")),
+    "SIMPLE_DIVISION": (Lens.DIVISION, (*_THREE, "k")),
+    "DIVISION": (Lens.DIVISION, (*_FOUR, "k")),
+    "EUCM": (Lens.UNIFIED, (*_FOUR, "alpha", "beta")),
 }
-_BROWN = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
-_FISHEYE = ("k1", "k2", "k3", "k4")
+_SHAPES = {
+    Lens.FIELD_OF_VIEW: ("omega",),
+    Lens.DIVISION: ("k",),
+    Lens.UNIFIED: ("alpha", "beta"),
+}
 
 MODELS = tuple(_LAYOUT)
+
+LEAST_OMEGA = 1e-4
+"""Below it a field-of-view lens is taken for a perspective one, as it nearly is."""
 
 
 class CameraError(InputError):
@@ -40,21 +66,24 @@ class CameraError(InputError):
 
 @dataclass(frozen=True)
 class Camera(TensorFields):
-    """A batch of cameras of one kind (perspective or fisheye).
+    """A batch of cameras with one kind of lens.
 
     Pixels follow COLMAP: the centre of the top-left pixel is (0.5, 0.5), so the image spans
     [0, width] x [0, height] and scaling an image scales every coordinate.
 
     size: (..., 2) width and height in pixels. focal, centre: (..., 2) pixels.
-    distortion: (..., 8) Brown or (..., 4) fisheye coefficients.
-    limit: (...,) largest squared radius (Brown) or angle (fisheye) that projects.
+    distortion: (..., COUNT) coefficients in the order of `distortion.COEFFICIENTS`.
+    shape_of_lens: (..., SHAPE), see `Lens`.
+    limit: (...,) largest squared radius on the plane (of an equidistant lens: squared angle)
+    that projects.
     """
 
-    fisheye: bool
+    lens: Lens
     size: Tensor
     focal: Tensor
     centre: Tensor
     distortion: Tensor
+    shape_of_lens: Tensor
     limit: Tensor
 
     _event_dims: ClassVar[dict[str, int]] = {
@@ -62,8 +91,14 @@ class Camera(TensorFields):
         "focal": 1,
         "centre": 1,
         "distortion": 1,
+        "shape_of_lens": 1,
         "limit": 0,
     }
+
+    @property
+    def fisheye(self) -> bool:
+        """Whether the lens is an equidistant one."""
+        return self.lens.equidistant
 
     @classmethod
     def from_colmap(
@@ -79,51 +114,100 @@ class Camera(TensorFields):
         Raises CameraError for an unknown model, a wrong count, or impossible numbers.
         """
         if model not in _LAYOUT:
-            raise CameraError(f"unknown camera model {model!r}; known: {', '.join(MODELS)}")
+            raise CameraError(
+                f"camera model {model!r} is not supported; supported: {', '.join(MODELS)}"
+            )
+        lens, names = _LAYOUT[model]
         values = np.asarray(params, np.float64).ravel()
-        names = _LAYOUT[model]
         if values.size != len(names):
             raise CameraError(f"{model} has {len(names)} parameters, {values.size} were given")
-        if not (np.isfinite(values).all() and np.isfinite([width, height]).all()):
+        if not np.isfinite(values).all():
             raise CameraError(f"{model} parameters are not finite: {values.tolist()}")
-        if width <= 0 or height <= 0:
-            raise CameraError(f"image size {width:g} x {height:g} is not positive")
-        if max(np.abs(values).max(), width, height) > 1e7:
-            raise CameraError(f"{model} parameters are absurdly large: {values.tolist()}")
-        named = dict(zip(names, values, strict=True))
+        named = dict(zip(names, values.tolist(), strict=True))
         if "f" in named:
-            named["fx"] = named["fy"] = named["f"]
-        if named["fx"] < 1e-3 or named["fy"] < 1e-3:
-            raise CameraError(f"focal length {named['fx']:g}, {named['fy']:g} is not positive")
-        fisheye = model == "OPENCV_FISHEYE"
-        coefficients = np.array([named.get(k, 0.0) for k in (_FISHEYE if fisheye else _BROWN)])
-        limit = fisheye_limit(coefficients) if fisheye else brown_limit(coefficients)
+            named["fx"] = named["fy"] = named.pop("f")
+        focal = (named.pop("fx"), named.pop("fy"))
+        centre = (named.pop("cx"), named.pop("cy"))
+        return cls.of(lens, (width, height), focal, centre, named, dtype)
+
+    @classmethod
+    def of(
+        cls,
+        lens: Lens,
+        size: Sequence[float],
+        focal: Sequence[float],
+        centre: Sequence[float],
+        numbers: Mapping[str, float] | None = None,
+        dtype: torch.dtype = torch.float64,
+    ) -> Camera:
+        """One camera from its lens. size, focal, centre: two pixels each, COLMAP's.
+
+        numbers: coefficients by the names of `distortion.COEFFICIENTS`, and what the lens'
+        shape needs (omega, k, alpha, beta). Raises CameraError for impossible numbers.
+        """
+        given = dict(numbers or {})
+        everything = np.array([*size, *focal, *centre, *given.values()], np.float64)
+        if not np.isfinite(everything).all():
+            raise CameraError(f"camera parameters are not finite: {everything.tolist()}")
+        if min(size) <= 0:
+            raise CameraError(f"image size {size[0]:g} x {size[1]:g} is not positive")
+        if np.abs(everything).max() > 1e7:
+            raise CameraError(f"camera parameters are absurdly large: {everything.tolist()}")
+        if min(focal) < 1e-3:
+            raise CameraError(f"focal length {focal[0]:g}, {focal[1]:g} is not positive")
+        shape = _shape(lens, [given.pop(name) for name in _SHAPES.get(lens, ())])
+        coefficients = np.array([given.pop(name, 0.0) for name in COEFFICIENTS])
+        if given:
+            raise CameraError(f"unknown coefficients {', '.join(given)}")
+        limit = radial_limit(coefficients)
+        if lens.equidistant:
+            limit = min(limit, math.pi**2)
 
         def tensor(*numbers: float) -> Tensor:
             return torch.tensor(numbers, dtype=dtype)
 
         return cls(
-            fisheye=fisheye,
-            size=tensor(width, height),
-            focal=tensor(named["fx"], named["fy"]),
-            centre=tensor(named["cx"], named["cy"]),
+            lens=lens,
+            size=tensor(*size),
+            focal=tensor(*focal),
+            centre=tensor(*centre),
             distortion=tensor(*coefficients),
+            shape_of_lens=tensor(*shape),
             limit=tensor(limit)[0],
         )
 
-    NUMBERS: ClassVar[int] = 15
+    def colmap(self) -> tuple[str, list[float]] | None:
+        """COLMAP's model with the fewest parameters that is exactly this camera, and the
+        parameters; None where COLMAP has none. Batch shape ().
+        """
+        focal, centre = self.focal.tolist(), self.centre.tolist()
+        named = dict(zip(COEFFICIENTS, self.distortion.tolist(), strict=True))
+        named |= dict(zip(_SHAPES.get(self.lens, ()), self.shape_of_lens.tolist(), strict=False))
+        needed = {name for name, value in named.items() if value != 0.0}
+        named |= {"fx": focal[0], "fy": focal[1], "cx": centre[0], "cy": centre[1]}
+        for model, (lens, names) in _LAYOUT.items():
+            if lens is self.lens and "f" not in names and needed <= set(names):
+                return model, [named[name] for name in names]
+        return None
+
+    NUMBERS: ClassVar[int] = 7 + COUNT + SHAPE
 
     def numbers(self) -> Tensor:
-        """(..., NUMBERS): size, focal, centre, distortion (8, zero-filled), limit."""
-        lens = F.pad(self.distortion, (0, 8 - self.distortion.shape[-1]))
-        return torch.cat([self.size, self.focal, self.centre, lens, self.limit[..., None]], -1)
+        """(..., NUMBERS): size, focal, centre, limit, shape of the lens, distortion."""
+        return torch.cat(
+            [
+                *(self.size, self.focal, self.centre, self.limit[..., None]),
+                *(self.shape_of_lens, self.distortion),
+            ],
+            -1,
+        )
 
     @classmethod
-    def from_numbers(cls, numbers: Tensor, fisheye: bool) -> Camera:
+    def from_numbers(cls, numbers: Tensor, lens: Lens) -> Camera:
         """Inverse of `numbers`."""
-        lens = numbers[..., 6 : 10 if fisheye else 14]
         size, focal, centre = (numbers[..., i : i + 2] for i in (0, 2, 4))
-        return cls(fisheye, size, focal, centre, lens, numbers[..., 14])
+        shape, coefficients = numbers[..., 7 : 7 + SHAPE], numbers[..., 7 + SHAPE :]
+        return cls(lens, size, focal, centre, coefficients, shape, numbers[..., 6])
 
     def scale(self, factor: float | Tensor | Sequence[float]) -> Camera:
         """The camera of the image resized by `factor` (scalar, or (..., 2) for x and y)."""
@@ -160,46 +244,17 @@ class Camera(TensorFields):
 
     def project_with_jacobian(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `project`, with d(pixels)/d(points): (..., N, 2, 3) between the two."""
-        project = self._project_fisheye if self.fisheye else self._project_perspective
-        plane, jacobian, valid = project(points)
+        flat, onto_plane, valid = flatten(self.lens, points, self.shape_of_lens[..., None, :])
+        valid = valid & ((flat * flat).sum(-1) < self.limit[..., None])
+        plane, through = self._distort(flat)
         focal = self.focal[..., None, :]
         pixels = plane * focal + self.centre[..., None, :]
-        return pixels, focal[..., None] * jacobian, valid & self.in_image(pixels)
+        jacobian = focal[..., None] * (through @ onto_plane)
+        return pixels, jacobian, valid & self.in_image(pixels)
 
-    def _project_perspective(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        z = points[..., 2]
-        inverse = 1 / z.clamp(min=MIN_DEPTH)
-        flat = points[..., :2] * inverse[..., None]
-        plane, through_lens = brown(flat, self.distortion[..., None, :])
-        eye = torch.eye(2, dtype=points.dtype, device=points.device).expand(*flat.shape, 2)
-        jacobian = through_lens @ torch.cat([eye, -flat[..., None]], -1)
-        inside = (flat * flat).sum(-1) < self.limit[..., None]
-        return plane, jacobian * inverse[..., None, None], (z > MIN_DEPTH) & inside
-
-    def _project_fisheye(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, y, z = points.unbind(-1)
-        rho_sq = x * x + y * y
-        on_axis = rho_sq < 1e-14 * (z * z).clamp(min=MIN_DEPTH**2)
-        rho = torch.where(on_axis, torch.ones_like(rho_sq), rho_sq).sqrt()
-        theta = torch.where(on_axis, torch.zeros_like(rho), torch.atan2(rho, z))
-        radius, slope = fisheye_radius(theta, self.distortion[..., None, :])
-        safe_z = torch.where(z.abs() < MIN_DEPTH, torch.full_like(z, MIN_DEPTH), z)
-        ratio = torch.where(on_axis, 1 / safe_z, radius / rho)
-        plane = points[..., :2] * ratio[..., None]
-        norm_sq = (rho_sq + z * z).clamp(min=MIN_DEPTH**2)
-        # d ratio / d (x, y) = (x, y) * bend; on the axis it vanishes with (x, y)
-        bend = torch.where(
-            on_axis, torch.zeros_like(z), (slope * z / norm_sq - ratio) / (rho * rho)
-        )
-        xy = points[..., :2]
-        eye = torch.eye(2, dtype=points.dtype, device=points.device)
-        left = ratio[..., None, None] * eye + bend[..., None, None] * (
-            xy[..., :, None] * xy[..., None, :]
-        )
-        right = -(slope / norm_sq)[..., None] * xy
-        jacobian = torch.cat([left, right[..., None]], -1)
-        valid = (theta < self.limit[..., None]) & (norm_sq > MIN_DEPTH**2)
-        return plane, jacobian, valid & (~on_axis | (z > MIN_DEPTH))
+    def _distort(self, flat: Tensor) -> tuple[Tensor, Tensor]:
+        in_turn = self.lens is Lens.EQUIDISTANT_IN_TURN
+        return distort(flat, self.distortion[..., None, :], in_turn)
 
     def unproject(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Unit rays (..., N, 3) in the camera frame and validity (..., N) of pixels (..., N, 2).
@@ -207,12 +262,9 @@ class Camera(TensorFields):
         Inverts the distortion by Newton's method; a pixel that no ray reaches is invalid.
         """
         plane = (pixels - self.centre[..., None, :]) / self.focal[..., None, :]
-        if self.fisheye:
-            return self._unproject_fisheye(plane)
-        coefficients = self.distortion[..., None, :]
 
         def newton(guess: Tensor) -> Tensor:
-            value, jacobian = brown(guess, coefficients)
+            value, jacobian = self._distort(guess)
             a, b = jacobian[..., 0, 0], jacobian[..., 0, 1]
             c, d = jacobian[..., 1, 0], jacobian[..., 1, 1]
             error = plane - value
@@ -231,42 +283,33 @@ class Camera(TensorFields):
 
         with torch.no_grad():
             flat = plane.detach()
-            for _ in range(15):
+            for _ in range(20):
                 # half the radius of the limit is always on the growing branch
                 flat = torch.where(
                     ((flat * flat).sum(-1) < self.limit[..., None])[..., None], flat, flat * 0.5
                 )
                 flat = newton(flat)
-            back, _ = brown(flat, coefficients)
+            back, _ = self._distort(flat)
             tolerance = 1e-4 if pixels.dtype == torch.float32 else 1e-8
             valid = ((back - plane).abs().amax(-1) < tolerance) & (
                 (flat * flat).sum(-1) < self.limit[..., None]
             )
         flat = newton(flat)  # the step that carries the gradient
-        rays = torch.cat([flat, torch.ones_like(flat[..., :1])], -1)
-        return rays / rays.norm(dim=-1, keepdim=True), valid
+        rays, meets = unflatten(self.lens, flat, self.shape_of_lens[..., None, :])
+        return rays, valid & meets
 
-    def _unproject_fisheye(self, plane: Tensor) -> tuple[Tensor, Tensor]:
-        radius_sq = (plane * plane).sum(-1)
-        centred = radius_sq < 1e-16
-        radius = torch.where(centred, torch.ones_like(radius_sq), radius_sq).sqrt()
-        coefficients = self.distortion[..., None, :]
-        limit = self.limit[..., None]
 
-        def newton(theta: Tensor) -> Tensor:
-            value, slope = fisheye_radius(theta, coefficients)
-            return theta + (radius - value) / slope.clamp(min=1e-6)
-
-        with torch.no_grad():
-            theta = radius.detach().clamp(max=1.5)
-            for _ in range(20):
-                theta = torch.minimum(newton(theta).clamp(min=0), limit)
-            tolerance = 1e-4 if plane.dtype == torch.float32 else 1e-8
-            value, _ = fisheye_radius(theta, coefficients)
-            valid = ((value - radius).abs() < tolerance) & (theta < limit)
-        theta = newton(theta)
-        side = torch.where(
-            centred[..., None], plane, plane / radius[..., None] * theta.sin()[..., None]
-        )
-        forward = torch.where(centred, torch.ones_like(theta), theta.cos())
-        return torch.cat([side, forward[..., None]], -1), valid | centred
+def _shape(lens: Lens, given: Sequence[float]) -> tuple[float, float]:
+    """The numbers of `Lens`. Raises CameraError for impossible ones."""
+    if lens is Lens.FIELD_OF_VIEW:
+        (omega,) = given
+        if not 0 <= omega < math.pi - 1e-3:
+            raise CameraError(f"omega {omega:g} of a field-of-view lens is not in 0 to pi")
+        omega = max(omega, LEAST_OMEGA)
+        return omega, 2 * math.tan(omega / 2)
+    if lens is Lens.UNIFIED:
+        alpha, beta = given
+        if not (0 <= alpha <= 1 and beta > 0):
+            raise CameraError(f"alpha {alpha:g}, beta {beta:g}: not in 0 to 1, not positive")
+        return alpha, beta
+    return (*given, 0.0, 0.0)[:2]

@@ -24,7 +24,7 @@ from pixloc_ros.alignment import (
 from pixloc_ros.alignment.kernels.packing import BLOCK
 from pixloc_ros.cuda_graphs import Replay
 from pixloc_ros.features import FeatureNetwork, ImagePyramid
-from pixloc_ros.geometry import Camera, Pose, RobustKernel
+from pixloc_ros.geometry import Camera, Lens, Pose, RobustKernel
 from pixloc_ros.localization.matching import Matches
 from pixloc_ros.localization.observations import LocalFrame, Observations, gather
 from pixloc_ros.localization.trace import Trace, Tracer
@@ -85,7 +85,7 @@ class _Layout:
     views: int
     levels: int
     room: int
-    fisheye: tuple[bool, ...]
+    lenses: tuple[Lens, ...]
     from_prior: bool
 
     def sizes(self) -> list[int]:
@@ -157,7 +157,7 @@ class Refinement:
             views=len(queries),
             levels=len(self._damping),
             room=max(-(-most // BLOCK), 1) * BLOCK,
-            fisheye=tuple(query.camera.fisheye for query in queries),
+            lenses=tuple(query.camera.lens for query in queries),
             from_prior=start.matches is None,
         )
         points = torch.zeros(layout.views, layout.room, 3)
@@ -208,7 +208,7 @@ class Refinement:
             problems.append(
                 AlignmentProblem(
                     QueryMap.of(maps[at], maps[at + 1]),
-                    Camera.from_numbers(numbers, layout.fisheye[view]),
+                    Camera.from_numbers(numbers, layout.lenses[view]),
                     points.view(layout.views, 1, layout.room, 3)[view],
                     take(self._store.features[level], known)[None],
                     confidence[None],

@@ -27,7 +27,7 @@ import torch
 
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import shrink
-from pixloc_ros.geometry import Camera, Pose
+from pixloc_ros.geometry import Camera, Lens, Pose
 from pixloc_ros.localization.localizer import View
 from pixloc_ros.localization.result import LocalizationResult, Prior, Reprojections, Status
 from pixloc_ros.localization.trace import Trace
@@ -172,7 +172,7 @@ class RunWriter:
             "pose": _seven(result.cam_from_map if aligned else None),
             "prior": _seven(None if prior is None else prior.cam_from_map),
             "cameras": np.stack([view.camera.numbers().double().cpu() for view in views]),
-            "fisheye": np.array([view.camera.fisheye for view in views]),
+            "lenses": np.array([int(view.camera.lens) for view in views]),
             "mounts": np.stack([_seven(view.cam_from_rig) for view in views]),
         }
         for number, view in enumerate(views):
@@ -296,11 +296,22 @@ class RunFile:
         self.close()
 
 
+def _camera(content: dict[str, np.ndarray], number: int, numbers: torch.Tensor) -> Camera:
+    if "lenses" in content:
+        return Camera.from_numbers(numbers, Lens(int(content["lenses"][number])))
+    # before there were other lenses: size, focal, centre, 8 coefficients of OpenCV or 4 of a
+    # fisheye, limit
+    width, height, *params = numbers.tolist()
+    fisheye = bool(content["fisheye"][number])
+    model = "OPENCV_FISHEYE" if fisheye else "FULL_OPENCV"
+    return Camera.from_colmap(model, width, height, params[: 8 if fisheye else 12])
+
+
 def _frame(content: dict[str, np.ndarray]) -> RecordedFrame:
     facts = json.loads(str(content["facts"]))
     views = []
     for number, numbers in enumerate(content["cameras"]):
-        camera = Camera.from_numbers(torch.from_numpy(numbers), bool(content["fisheye"][number]))
+        camera = _camera(content, number, torch.from_numpy(numbers))
         mount = _pose(content["mounts"][number])
         image = cv2.imdecode(content[f"image{number}"], cv2.IMREAD_COLOR)
         if image is None or mount is None:

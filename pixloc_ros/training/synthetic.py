@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -272,7 +272,7 @@ def _cameras(focal: Tensor, width: int, height: int) -> Camera:
     model = Camera.from_colmap("SIMPLE_PINHOLE", width, height, [1.0, width / 2, height / 2])
     camera = model.to(focal).expand(*focal.shape)
     pixels = (focal * width)[..., None].expand(*focal.shape, 2)
-    return Camera(False, camera.size, pixels, camera.centre, camera.distortion, camera.limit)
+    return replace(camera, focal=pixels)
 
 
 def _to(places: Surroundings, device: torch.device) -> Surroundings:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd.functional import jacobian
 
-from pixloc_ros.geometry import Camera, CameraError
+from pixloc_ros.geometry import Camera, CameraError, Lens
+from pixloc_ros.geometry.distortion import COEFFICIENTS, tilt
 
 PARAMS = {
     "SIMPLE_PINHOLE": [500.0, 322.0, 239.0],
@@ -19,6 +20,21 @@ PARAMS = {
     "OPENCV": [500.0, 510.0, 322.0, 239.0, -0.2, 0.06, 1e-3, -2e-3],
     "OPENCV_FISHEYE": [300.0, 310.0, 322.0, 239.0, 0.02, -0.01, 3e-3, -1e-3],
     "FULL_OPENCV": [500.0, 510.0, 322.0, 239.0, 0.2, -0.06, 1e-3, -2e-3, 0.01, 0.3, -0.02, 0.01],
+    "FOV": [500.0, 510.0, 322.0, 239.0, 0.9],
+    "SIMPLE_FISHEYE": [300.0, 322.0, 239.0],
+    "FISHEYE": [300.0, 310.0, 322.0, 239.0],
+    "SIMPLE_RADIAL_FISHEYE": [300.0, 322.0, 239.0, 0.05],
+    "RADIAL_FISHEYE": [300.0, 322.0, 239.0, 0.05, -0.01],
+    "THIN_PRISM_FISHEYE": [
+        *(300.0, 310.0, 322.0, 239.0, 0.02, -0.01, 1e-3, -2e-3, 3e-3, -1e-3, 2e-3, -1e-3)
+    ],
+    "RAD_TAN_THIN_PRISM_FISHEYE": [
+        *(300.0, 310.0, 322.0, 239.0, 0.02, -0.01, 3e-3, -1e-3, 2e-4, -1e-4),
+        *(1e-3, -2e-3, 2e-3, -1e-3, 1e-3, 5e-4),
+    ],
+    "SIMPLE_DIVISION": [500.0, 322.0, 239.0, -0.2],
+    "DIVISION": [500.0, 510.0, 322.0, 239.0, 0.1],
+    "EUCM": [300.0, 310.0, 322.0, 239.0, 0.6, 1.1],
 }
 models = pytest.mark.parametrize("model", PARAMS)
 
@@ -53,8 +69,9 @@ def test_jacobian_matches_autograd(model):
         assert torch.allclose(block, numeric, atol=1e-9)
 
 
-def test_fisheye_jacobian_on_the_axis_and_beside_it():
-    camera = camera_of("OPENCV_FISHEYE")
+@pytest.mark.parametrize("model", ["OPENCV_FISHEYE", "FOV", "DIVISION", "EUCM"])
+def test_jacobian_on_the_axis_and_beside_it(model):
+    camera = camera_of(model)
     for point in ([0, 0, 2.0], [1e-9, 0, 2.0], [1e-4, -2e-4, 2.0]):
         point = torch.tensor([point], dtype=torch.float64)
         pixels, analytic, valid = camera.project_with_jacobian(point)
@@ -100,7 +117,7 @@ def test_unproject_is_differentiable(model):
         offset[i] = step
         high, low = (camera.unproject(pixels.detach() + s * offset)[0] for s in (1, -1))
         numeric = ((high - low) / (2 * step)).sum(-1)
-        if model == "OPENCV_FISHEYE":  # at the very centre the branch is exact, its slope is not
+        if "FISHEYE" in model or model == "FOV":  # at the very centre the branch is exact, its slope is not
             numeric, ours = numeric[[0, 2]], gradient[[0, 2], i]
         else:
             ours = gradient[:, i]
@@ -174,17 +191,46 @@ def test_scaling_and_cropping_move_pixels_accordingly(model):
 @pytest.mark.parametrize(
     ("model", "size", "params", "message"),
     [
-        ("MOEBIUS", (640, 480), [1], "unknown camera model"),
+        ("MOEBIUS", (640, 480), [1], "not supported"),
         ("PINHOLE", (640, 480), [500, 500, 320], "4 parameters, 3 were given"),
         ("PINHOLE", (640, 480), [500, np.nan, 320, 240], "not finite"),
         ("PINHOLE", (0, 480), [500, 500, 320, 240], "not positive"),
         ("PINHOLE", (640, 480), [0, 0, 0, 0], "not positive"),
         ("SIMPLE_RADIAL", (640, 480), [-3, 320, 240, 0], "not positive"),
+        ("EQUIRECTANGULAR", (640, 480), [640, 480], "not supported"),
+        ("FOV", (640, 480), [500, 500, 320, 240, 4.0], "omega"),
+        ("EUCM", (640, 480), [500, 500, 320, 240, 1.5, 1.0], "alpha"),
     ],
 )
 def test_impossible_intrinsics_are_refused(model, size, params, message):
     with pytest.raises(CameraError, match=message):
         Camera.from_colmap(model, *size, params)
+
+
+@models
+def test_colmap_has_the_same_camera(model):
+    name, params = camera_of(model).colmap()
+    points = points_in_view()
+    pixels, valid = camera_of(model).project(points)
+    again, _ = Camera.from_colmap(name, 640, 480, params).project(points)
+    assert torch.allclose(pixels[valid], again[valid], atol=1e-9)
+
+
+def test_opencv_agrees_on_prism_and_tilt_which_colmap_does_not_have():
+    d = [0.2, -0.06, 1e-3, -2e-3, 0.01, 0.3, -0.02, 0.01, 1e-3, -2e-4, 8e-4, 1e-4, 0.06, -0.03]
+    numbers = dict(zip(COEFFICIENTS[:12], d, strict=False)) | tilt(*d[12:])
+    camera = Camera.of(Lens.PERSPECTIVE, (640, 480), (500, 510), (322, 239), numbers)
+    matrix = np.array([[500, 0, 322.0], [0, 510, 239], [0, 0, 1]])
+    points = points_in_view(50)
+    expected, _ = cv2.projectPoints(points.numpy(), np.zeros(3), np.zeros(3), matrix, np.array(d))
+    pixels, analytic, valid = camera.project_with_jacobian(points)
+    assert np.allclose(pixels.numpy(), expected[:, 0], atol=1e-9)
+    numeric = jacobian(lambda p: camera.project(p)[0].sum(0), points).permute(1, 0, 2)
+    assert torch.allclose(analytic, numeric, atol=1e-9)
+    rays, ok = camera.unproject(pixels[valid])
+    assert ok.all()
+    assert torch.allclose(camera.project(rays * 3)[0], pixels[valid], atol=1e-6)
+    assert camera.colmap() is None
 
 
 def test_batches_of_cameras():

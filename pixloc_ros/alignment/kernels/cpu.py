@@ -23,7 +23,7 @@ from pixloc_ros.alignment.kernels.packing import PackedLevel
 from pixloc_ros.alignment.kernels.reference import UNRELATED
 from pixloc_ros.alignment.problem import AlignmentProblem, LMOptions, QueryMap
 from pixloc_ros.geometry import Camera, Pose
-from pixloc_ros.geometry.camera import MIN_DEPTH
+from pixloc_ros.geometry.lens import MIN_DEPTH, Lens
 
 log = logging.getLogger(__name__)
 
@@ -34,75 +34,143 @@ BLOCKS = 4
 """Blocks of points that one task of a thread takes."""
 
 _BLOCK, _POINT, _SUMS = p.BLOCK, p.POINT, p.SUMS
-_FOCAL, _CENTRE, _LENS, _LIMIT, _FISHEYE = p.FOCAL, p.CENTRE, p.LENS, p.LIMIT, p.FISHEYE
+_FOCAL, _CENTRE, _DISTORTION, _LIMIT = p.FOCAL, p.CENTRE, p.DISTORTION, p.LIMIT
+_LENS, _SHAPE = p.LENS, p.SHAPE
 _COLUMNS, _ROWS, _FIRST, _LOW, _HIGH, _MOUNT = p.COLUMNS, p.ROWS, p.FIRST, p.LOW, p.HIGH, p.MOUNT
 _POSE, _TRIED, _HESSIAN, _GRADIENT = p.POSE, p.TRIED, p.HESSIAN, p.GRADIENT
 _COST, _BOOST, _DONE, _FAILED = p.COST, p.BOOST, p.DONE, p.FAILED
 _ITERATIONS, _SEEN, _FRESH = p.ITERATIONS, p.SEEN, p.FRESH
 _SUM_COST, _SUM_SEEN, _SUM_MOTION = p.SUM_COST, p.SUM_SEEN, p.SUM_MOTION
 _SUM_BOTH, _SUM_SHARE = p.SUM_BOTH, p.SUM_SHARE
+_PERSPECTIVE, _EQUIDISTANT = int(Lens.PERSPECTIVE), int(Lens.EQUIDISTANT)
+_IN_TURN, _FIELD_OF_VIEW = int(Lens.EQUIDISTANT_IN_TURN), int(Lens.FIELD_OF_VIEW)
+_UNIFIED = int(Lens.UNIFIED)
 _HUBER, _SQUARED, _CAUCHY, _WELSCH = p.HUBER, p.SQUARED, p.CAUCHY, p.WELSCH
 
 
 @njit(cache=True)
-def _project(camera, x, y, z, jacobian):
-    """Pixel and validity of a point in the camera frame; fills jacobian (2, 3)."""
-    fx, fy = camera[_FOCAL], camera[_FOCAL + 1]
-    one = _F(1.0)
-    if camera[_FISHEYE] == 0.0:
-        inverse = one / max(z, _F(MIN_DEPTH))
-        a, b = x * inverse, y * inverse
-        k1, k2, p1, p2 = camera[_LENS], camera[_LENS + 1], camera[_LENS + 2], camera[_LENS + 3]
-        k3, k4, k5 = camera[_LENS + 4], camera[_LENS + 5], camera[_LENS + 6]
-        k6 = camera[_LENS + 7]
-        u = a * a + b * b
-        upper = one + u * (k1 + u * (k2 + u * k3))
-        lower = one + u * (k4 + u * (k5 + u * k6))
-        radial = upper / lower
-        slope = (
-            k1 + u * (_F(2) * k2 + u * _F(3) * k3)
-            - radial * (k4 + u * (_F(2) * k5 + u * _F(3) * k6))
-        ) / lower  # fmt: skip
-        dx = a * radial + _F(2) * p1 * a * b + p2 * (u + _F(2) * a * a)
-        dy = b * radial + _F(2) * p2 * a * b + p1 * (u + _F(2) * b * b)
-        cross = _F(2) * a * b * slope + _F(2) * p1 * a + _F(2) * p2 * b
-        xx = radial + _F(2) * a * a * slope + _F(2) * p1 * b + _F(6) * p2 * a
-        yy = radial + _F(2) * b * b * slope + _F(2) * p2 * a + _F(6) * p1 * b
-        jacobian[0, 0] = fx * xx * inverse
-        jacobian[0, 1] = fx * cross * inverse
-        jacobian[0, 2] = -fx * (xx * a + cross * b) * inverse
-        jacobian[1, 0] = fy * cross * inverse
-        jacobian[1, 1] = fy * yy * inverse
-        jacobian[1, 2] = -fy * (cross * a + yy * b) * inverse
-        good = z > _F(MIN_DEPTH) and u < camera[_LIMIT]
-    else:
+def _flatten(camera, x, y, z, jacobian):
+    """A point of the camera frame on the plane, and validity; fills jacobian (2, 3).
+
+    As `geometry.lens.flatten`.
+    """
+    kind = int(camera[_LENS])
+    s0, s1 = camera[_SHAPE], camera[_SHAPE + 1]
+    one, two, near = _F(1.0), _F(2.0), _F(MIN_DEPTH)
+    if kind == _EQUIDISTANT or kind == _IN_TURN:
         rho_sq = x * x + y * y
-        on_axis = rho_sq < _F(1e-14) * max(z * z, _F(MIN_DEPTH * MIN_DEPTH))
+        on_axis = rho_sq < _F(1e-14) * max(z * z, near * near)
         rho = one if on_axis else math.sqrt(rho_sq)
         theta = _F(0.0) if on_axis else math.atan2(rho, z)
-        k1, k2, k3, k4 = camera[_LENS], camera[_LENS + 1], camera[_LENS + 2], camera[_LENS + 3]
-        t = theta * theta
-        radius = theta * (one + t * (k1 + t * (k2 + t * (k3 + t * k4))))
-        slope = one + t * (_F(3) * k1 + t * (_F(5) * k2 + t * (_F(7) * k3 + t * _F(9) * k4)))
-        safe = _F(MIN_DEPTH) if abs(z) < _F(MIN_DEPTH) else z
-        ratio = one / safe if on_axis else radius / rho
-        norm_sq = max(rho_sq + z * z, _F(MIN_DEPTH * MIN_DEPTH))
-        bend = _F(0.0) if on_axis else (slope * z / norm_sq - ratio) / (rho * rho)
-        dx, dy = x * ratio, y * ratio
-        right = -slope / norm_sq
-        jacobian[0, 0] = fx * (ratio + bend * x * x)
-        jacobian[0, 1] = fx * bend * x * y
-        jacobian[0, 2] = fx * right * x
-        jacobian[1, 0] = fy * bend * x * y
-        jacobian[1, 1] = fy * (ratio + bend * y * y)
-        jacobian[1, 2] = fy * right * y
-        good = theta < camera[_LIMIT] and norm_sq > _F(MIN_DEPTH * MIN_DEPTH)
-        good = good and (not on_axis or z > _F(MIN_DEPTH))
-    u_cell = dx * fx + camera[_CENTRE]
-    v_cell = dy * fy + camera[_CENTRE + 1]
+        safe = near if abs(z) < near else z
+        ratio = one / safe if on_axis else theta / rho
+        norm_sq = max(rho_sq + z * z, near * near)
+        bend = _F(0.0) if on_axis else (z / norm_sq - ratio) / (rho * rho)
+        jacobian[0, 0] = ratio + bend * x * x
+        jacobian[0, 1] = jacobian[1, 0] = bend * x * y
+        jacobian[1, 1] = ratio + bend * y * y
+        jacobian[0, 2], jacobian[1, 2] = -x / norm_sq, -y / norm_sq
+        good = norm_sq > near * near and (not on_axis or z > near)
+        return x * ratio, y * ratio, good
+    if kind == _UNIFIED:
+        away = math.sqrt(max(s1 * (x * x + y * y) + z * z, near * near))
+        depth = s0 * away + (one - s0) * z
+        behind = s0 / max(one - s0, _F(1e-6)) if s0 <= _F(0.5) else (one - s0) / s0
+        inverse = one / max(depth, near)
+        a, b = x * inverse, y * inverse
+        across, along = s0 * s1 / away, s0 * z / away + one - s0
+        jacobian[0, 0] = (one - a * across * x) * inverse
+        jacobian[0, 1] = -a * across * y * inverse
+        jacobian[0, 2] = -a * along * inverse
+        jacobian[1, 0] = -b * across * x * inverse
+        jacobian[1, 1] = (one - b * across * y) * inverse
+        jacobian[1, 2] = -b * along * inverse
+        return a, b, depth > near and z > -behind * away
+    inverse = one / max(z, near)
+    a, b = x * inverse, y * inverse
+    good = z > near
+    u = a * a + b * b
+    factor, slope = one, _F(0.0)
+    if kind == _PERSPECTIVE:
+        pass
+    elif kind == _FIELD_OF_VIEW:
+        factor = s1 / s0
+        if u >= _F(1e-12):
+            radius = math.sqrt(u)
+            factor = math.atan(radius * s1) / (radius * s0)
+            slope = (s1 / (s0 * (one + s1 * s1 * u)) - factor) / (two * u)
+    else:
+        inside = one - _F(4.0) * s0 * u
+        root = math.sqrt(max(inside, _F(1e-6)))
+        factor = two / (one + root)
+        slope = factor * factor * s0 / root
+        good = good and inside > _F(1e-6)
+    xx = factor + two * slope * a * a
+    xy = two * slope * a * b
+    yy = factor + two * slope * b * b
+    jacobian[0, 0], jacobian[0, 1] = xx * inverse, xy * inverse
+    jacobian[1, 0], jacobian[1, 1] = xy * inverse, yy * inverse
+    jacobian[0, 2] = -(xx * a + xy * b) * inverse
+    jacobian[1, 2] = -(xy * a + yy * b) * inverse
+    return a * factor, b * factor, good
+
+
+@njit(cache=True)
+def _project(camera, x, y, z, jacobian):
+    """Pixel and validity of a point in the camera frame; fills jacobian (2, 3).
+
+    As `geometry.distortion.distort` on what the lens gave.
+    """
+    a, b, good = _flatten(camera, x, y, z, jacobian)
+    one, two = _F(1.0), _F(2.0)
+    c = camera[_DISTORTION:_LIMIT]
+    p1, p2, s1, s2, s3, s4 = c[2], c[3], c[8], c[9], c[10], c[11]
+    u = a * a + b * b
+    upper = one + u * (
+        c[0] + u * (c[1] + u * (c[4] + u * (c[12] + u * (c[13] + u * c[14]))))
+    )  # fmt: skip
+    lower = one + u * (c[5] + u * (c[6] + u * c[7]))
+    radial = upper / lower
+    growth = c[0] + u * (
+        two * c[1] + u * (_F(3) * c[4] + u * (_F(4) * c[12] + u * (_F(5) * c[13] + u * _F(6) * c[14])))
+    )  # fmt: skip
+    slope = (growth - radial * (c[5] + u * (two * c[6] + u * _F(3) * c[7]))) / lower
+    rxx, rxy = radial + two * a * a * slope, two * a * b * slope
+    ryy = radial + two * b * b * slope
+    dx, dy = a * radial, b * radial
+    in_turn = int(camera[_LENS]) == _IN_TURN
+    qx, qy = a, b
+    if in_turn:
+        qx, qy = dx, dy
+    v = qx * qx + qy * qy
+    prism_x, prism_y = two * (s1 + two * s2 * v), two * (s3 + two * s4 * v)
+    axx = two * p1 * qy + _F(6) * p2 * qx + prism_x * qx
+    axy = two * (p1 * qx + p2 * qy) + prism_x * qy
+    ayx = two * (p1 * qx + p2 * qy) + prism_y * qx
+    ayy = two * p2 * qx + _F(6) * p1 * qy + prism_y * qy
+    dx += two * p1 * qx * qy + p2 * (v + two * qx * qx) + v * (s1 + s2 * v)
+    dy += two * p2 * qx * qy + p1 * (v + two * qy * qy) + v * (s3 + s4 * v)
+    jxx, jxy, jyx, jyy = rxx + axx, rxy + axy, rxy + ayx, ryy + ayy
+    if in_turn:
+        jxx, jxy = rxx + axx * rxx + axy * rxy, rxy + axx * rxy + axy * ryy
+        jyx, jyy = rxy + ayx * rxx + ayy * rxy, ryy + ayx * rxy + ayy * ryy
+    t00, t01, t10, t11, t20, t21 = c[15], c[16], c[17], c[18], c[19], c[20]
+    below = one / (one + t20 * dx + t21 * dy)
+    tx, ty = (dx + t00 * dx + t01 * dy) * below, (dy + t10 * dx + t11 * dy) * below
+    fx, fy = camera[_FOCAL], camera[_FOCAL + 1]
+    hxx, hxy = fx * (one + t00 - tx * t20) * below, fx * (t01 - tx * t21) * below
+    hyx, hyy = fy * (t10 - ty * t20) * below, fy * (one + t11 - ty * t21) * below
+    xx, xy = hxx * jxx + hxy * jyx, hxx * jxy + hxy * jyy
+    yx, yy = hyx * jxx + hyy * jyx, hyx * jxy + hyy * jyy
+    for k in range(3):
+        first, second = jacobian[0, k], jacobian[1, k]
+        jacobian[0, k] = xx * first + xy * second
+        jacobian[1, k] = yx * first + yy * second
+    u_cell = tx * fx + camera[_CENTRE]
+    v_cell = ty * fy + camera[_CENTRE + 1]
     low = camera[_LOW]
     # comparisons that a NaN fails
-    good = good and u_cell >= low and v_cell >= low
+    good = good and u < camera[_LIMIT] and u_cell >= low and v_cell >= low
     good = good and u_cell <= camera[_HIGH] and v_cell <= camera[_HIGH + 1]
     return _F(u_cell), _F(v_cell), good
 

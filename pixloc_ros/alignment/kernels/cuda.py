@@ -17,12 +17,16 @@ from pixloc_ros.alignment.kernels import packing as p
 from pixloc_ros.alignment.kernels.packing import PackedLevel
 from pixloc_ros.alignment.kernels.reference import UNRELATED
 from pixloc_ros.alignment.problem import LMOptions
-from pixloc_ros.geometry.camera import MIN_DEPTH
+from pixloc_ros.geometry.lens import MIN_DEPTH, Lens
 
 _C = tl.constexpr
 _BLOCK, _POINT, _SUMS, _CAMERA, _STATE = map(_C, (p.BLOCK, p.POINT, p.SUMS, p.CAMERA, p.STATE))
-_FOCAL, _CENTRE, _LENS, _LIMIT = map(_C, (p.FOCAL, p.CENTRE, p.LENS, p.LIMIT))
-_FISHEYE, _COLUMNS, _ROWS, _FIRST = map(_C, (p.FISHEYE, p.COLUMNS, p.ROWS, p.FIRST))
+_FOCAL, _CENTRE, _DISTORTION = map(_C, (p.FOCAL, p.CENTRE, p.DISTORTION))
+_LIMIT, _LENS, _SHAPE = map(_C, (p.LIMIT, p.LENS, p.SHAPE))
+_COLUMNS, _ROWS, _FIRST = map(_C, (p.COLUMNS, p.ROWS, p.FIRST))
+_EQUIDISTANT, _IN_TURN = map(_C, (int(Lens.EQUIDISTANT), int(Lens.EQUIDISTANT_IN_TURN)))
+_FIELD_OF_VIEW, _DIVISION = map(_C, (int(Lens.FIELD_OF_VIEW), int(Lens.DIVISION)))
+_UNIFIED = _C(int(Lens.UNIFIED))
 _LOW, _HIGH, _MOUNT = map(_C, (p.LOW, p.HIGH, p.MOUNT))
 _POSE, _TRIED, _HESSIAN, _GRADIENT = map(_C, (p.POSE, p.TRIED, p.HESSIAN, p.GRADIENT))
 _COST, _BOOST, _DONE, _FAILED = map(_C, (p.COST, p.BOOST, p.DONE, p.FAILED))
@@ -51,70 +55,172 @@ def _atan2(y, x):
 
 
 @triton.jit
-def _project(camera, x, y, z, fisheye):
-    """Pixels, the Jacobian by the point (six), and validity."""
-    fx = tl.load(camera + _FOCAL)
-    fy = tl.load(camera + _FOCAL + 1)
-    k1 = tl.load(camera + _LENS)
-    k2 = tl.load(camera + _LENS + 1)
-    p1 = tl.load(camera + _LENS + 2)
-    p2 = tl.load(camera + _LENS + 3)
-    limit = tl.load(camera + _LIMIT)
-    if fisheye:
+def _flatten(camera, x, y, z, lens):
+    """A point on the plane, the Jacobian by the point (six), and validity.
+
+    As `geometry.lens.flatten`.
+    """
+    s0 = tl.load(camera + _SHAPE)
+    s1 = tl.load(camera + _SHAPE + 1)
+    if (lens == _EQUIDISTANT) | (lens == _IN_TURN):
         rho_sq = x * x + y * y
         on_axis = rho_sq < 1e-14 * tl.maximum(z * z, _NEAR_SQ)
         rho = tl.sqrt(tl.where(on_axis, 1.0, rho_sq))
         theta = tl.where(on_axis, 0.0, _atan2(rho, z))
-        t = theta * theta
-        radius = theta * (1.0 + t * (k1 + t * (k2 + t * (p1 + t * p2))))
-        slope = 1.0 + t * (3.0 * k1 + t * (5.0 * k2 + t * (7.0 * p1 + t * 9.0 * p2)))
         safe = tl.where(tl.abs(z) < _NEAR, _NEAR, z)
-        ratio = tl.where(on_axis, 1.0 / safe, radius / rho)
+        ratio = tl.where(on_axis, 1.0 / safe, theta / rho)
         norm_sq = tl.maximum(rho_sq + z * z, _NEAR_SQ)
-        bend = tl.where(on_axis, 0.0, (slope * z / norm_sq - ratio) / (rho * rho))
-        dx = x * ratio
-        dy = y * ratio
-        right = -slope / norm_sq
-        j00 = fx * (ratio + bend * x * x)
-        j01 = fx * bend * x * y
-        j02 = fx * right * x
-        j10 = fy * bend * x * y
-        j11 = fy * (ratio + bend * y * y)
-        j12 = fy * right * y
-        good = (theta < limit) & (norm_sq > _NEAR_SQ) & ((z > _NEAR) | (on_axis == 0))
+        bend = tl.where(on_axis, 0.0, (z / norm_sq - ratio) / (rho * rho))
+        a = x * ratio
+        b = y * ratio
+        m00 = ratio + bend * x * x
+        m01 = bend * x * y
+        m02 = -x / norm_sq
+        m10 = bend * x * y
+        m11 = ratio + bend * y * y
+        m12 = -y / norm_sq
+        good = (norm_sq > _NEAR_SQ) & ((z > _NEAR) | (on_axis == 0))
+    elif lens == _UNIFIED:
+        away = tl.sqrt(tl.maximum(s1 * (x * x + y * y) + z * z, _NEAR_SQ))
+        depth = s0 * away + (1.0 - s0) * z
+        behind = tl.where(
+            s0 <= 0.5, s0 / tl.maximum(1.0 - s0, 1e-6), (1.0 - s0) / tl.maximum(s0, 1e-6)
+        )
+        inverse = 1.0 / tl.maximum(depth, _NEAR)
+        a = x * inverse
+        b = y * inverse
+        across = s0 * s1 / away
+        along = s0 * z / away + 1.0 - s0
+        m00 = (1.0 - a * across * x) * inverse
+        m01 = -a * across * y * inverse
+        m02 = -a * along * inverse
+        m10 = -b * across * x * inverse
+        m11 = (1.0 - b * across * y) * inverse
+        m12 = -b * along * inverse
+        good = (depth > _NEAR) & (z > -behind * away)
     else:
-        k3 = tl.load(camera + _LENS + 4)
-        k4 = tl.load(camera + _LENS + 5)
-        k5 = tl.load(camera + _LENS + 6)
-        k6 = tl.load(camera + _LENS + 7)
         inverse = 1.0 / tl.maximum(z, _NEAR)
         a = x * inverse
         b = y * inverse
+        good = z > _NEAR
         u = a * a + b * b
-        upper = 1.0 + u * (k1 + u * (k2 + u * k3))
-        lower = 1.0 + u * (k4 + u * (k5 + u * k6))
-        radial = upper / lower
-        slope = (
-            k1 + u * (2.0 * k2 + u * 3.0 * k3) - radial * (k4 + u * (2.0 * k5 + u * 3.0 * k6))
-        ) / lower
-        dx = a * radial + 2.0 * p1 * a * b + p2 * (u + 2.0 * a * a)
-        dy = b * radial + 2.0 * p2 * a * b + p1 * (u + 2.0 * b * b)
-        cross = 2.0 * a * b * slope + 2.0 * p1 * a + 2.0 * p2 * b
-        xx = radial + 2.0 * a * a * slope + 2.0 * p1 * b + 6.0 * p2 * a
-        yy = radial + 2.0 * b * b * slope + 2.0 * p2 * a + 6.0 * p1 * b
-        j00 = fx * xx * inverse
-        j01 = fx * cross * inverse
-        j02 = -fx * (xx * a + cross * b) * inverse
-        j10 = fy * cross * inverse
-        j11 = fy * yy * inverse
-        j12 = -fy * (cross * a + yy * b) * inverse
-        good = (z > _NEAR) & (u < limit)
-    cell_u = dx * fx + tl.load(camera + _CENTRE)
-    cell_v = dy * fy + tl.load(camera + _CENTRE + 1)
+        factor = tl.full(u.shape, 1.0, tl.float32)
+        slope = tl.full(u.shape, 0.0, tl.float32)
+        if lens == _FIELD_OF_VIEW:
+            centred = u < 1e-12
+            safe = tl.where(centred, 1.0, u)
+            radius = tl.sqrt(safe)
+            angle = _atan2(radius * s1, tl.full(u.shape, 1.0, tl.float32))
+            factor = tl.where(centred, s1 / s0, angle / (radius * s0))
+            slope = (s1 / (s0 * (1.0 + s1 * s1 * safe)) - factor) / (2.0 * safe)
+            slope = tl.where(centred, 0.0, slope)
+        if lens == _DIVISION:
+            inside = 1.0 - 4.0 * s0 * u
+            root = tl.sqrt(tl.maximum(inside, 1e-6))
+            factor = 2.0 / (1.0 + root)
+            slope = factor * factor * s0 / root
+            good = good & (inside > 1e-6)
+        xx = factor + 2.0 * slope * a * a
+        xy = 2.0 * slope * a * b
+        yy = factor + 2.0 * slope * b * b
+        m00 = xx * inverse
+        m01 = xy * inverse
+        m02 = -(xx * a + xy * b) * inverse
+        m10 = xy * inverse
+        m11 = yy * inverse
+        m12 = -(xy * a + yy * b) * inverse
+        a = a * factor
+        b = b * factor
+    return a, b, m00, m01, m02, m10, m11, m12, good
+
+
+@triton.jit
+def _project(camera, x, y, z, lens):
+    """Pixels, the Jacobian by the point (six), and validity.
+
+    As `geometry.distortion.distort` on what the lens gave.
+    """
+    a, b, m00, m01, m02, m10, m11, m12, good = _flatten(camera, x, y, z, lens)
+    c = camera + _DISTORTION
+    k1 = tl.load(c)
+    k2 = tl.load(c + 1)
+    p1 = tl.load(c + 2)
+    p2 = tl.load(c + 3)
+    k3 = tl.load(c + 4)
+    k4 = tl.load(c + 5)
+    k5 = tl.load(c + 6)
+    k6 = tl.load(c + 7)
+    s1 = tl.load(c + 8)
+    s2 = tl.load(c + 9)
+    s3 = tl.load(c + 10)
+    s4 = tl.load(c + 11)
+    n4 = tl.load(c + 12)
+    n5 = tl.load(c + 13)
+    n6 = tl.load(c + 14)
+    u = a * a + b * b
+    upper = 1.0 + u * (k1 + u * (k2 + u * (k3 + u * (n4 + u * (n5 + u * n6)))))
+    lower = 1.0 + u * (k4 + u * (k5 + u * k6))
+    radial = upper / lower
+    growth = k1 + u * (
+        2.0 * k2 + u * (3.0 * k3 + u * (4.0 * n4 + u * (5.0 * n5 + u * 6.0 * n6)))
+    )
+    slope = (growth - radial * (k4 + u * (2.0 * k5 + u * 3.0 * k6))) / lower
+    rxx = radial + 2.0 * a * a * slope
+    rxy = 2.0 * a * b * slope
+    ryy = radial + 2.0 * b * b * slope
+    dx = a * radial
+    dy = b * radial
+    in_turn = lens == _IN_TURN
+    qx = tl.where(in_turn, dx, a)
+    qy = tl.where(in_turn, dy, b)
+    v = qx * qx + qy * qy
+    prism_x = 2.0 * (s1 + 2.0 * s2 * v)
+    prism_y = 2.0 * (s3 + 2.0 * s4 * v)
+    axx = 2.0 * p1 * qy + 6.0 * p2 * qx + prism_x * qx
+    axy = 2.0 * (p1 * qx + p2 * qy) + prism_x * qy
+    ayx = 2.0 * (p1 * qx + p2 * qy) + prism_y * qx
+    ayy = 2.0 * p2 * qx + 6.0 * p1 * qy + prism_y * qy
+    dx = dx + 2.0 * p1 * qx * qy + p2 * (v + 2.0 * qx * qx) + v * (s1 + s2 * v)
+    dy = dy + 2.0 * p2 * qx * qy + p1 * (v + 2.0 * qy * qy) + v * (s3 + s4 * v)
+    jxx = rxx + tl.where(in_turn, axx * rxx + axy * rxy, axx)
+    jxy = rxy + tl.where(in_turn, axx * rxy + axy * ryy, axy)
+    jyx = rxy + tl.where(in_turn, ayx * rxx + ayy * rxy, ayx)
+    jyy = ryy + tl.where(in_turn, ayx * rxy + ayy * ryy, ayy)
+    t00 = tl.load(c + 15)
+    t01 = tl.load(c + 16)
+    t10 = tl.load(c + 17)
+    t11 = tl.load(c + 18)
+    t20 = tl.load(c + 19)
+    t21 = tl.load(c + 20)
+    below = 1.0 / (1.0 + t20 * dx + t21 * dy)
+    tx = (dx + t00 * dx + t01 * dy) * below
+    ty = (dy + t10 * dx + t11 * dy) * below
+    fx = tl.load(camera + _FOCAL)
+    fy = tl.load(camera + _FOCAL + 1)
+    hxx = fx * (1.0 + t00 - tx * t20) * below
+    hxy = fx * (t01 - tx * t21) * below
+    hyx = fy * (t10 - ty * t20) * below
+    hyy = fy * (1.0 + t11 - ty * t21) * below
+    xx = hxx * jxx + hxy * jyx
+    xy = hxx * jxy + hxy * jyy
+    yx = hyx * jxx + hyy * jyx
+    yy = hyx * jxy + hyy * jyy
+    cell_u = tx * fx + tl.load(camera + _CENTRE)
+    cell_v = ty * fy + tl.load(camera + _CENTRE + 1)
     low = tl.load(camera + _LOW)
-    good = good & (cell_u >= low) & (cell_v >= low)
+    good = good & (u < tl.load(camera + _LIMIT)) & (cell_u >= low) & (cell_v >= low)
     good = good & (cell_u <= tl.load(camera + _HIGH)) & (cell_v <= tl.load(camera + _HIGH + 1))
-    return cell_u, cell_v, j00, j01, j02, j10, j11, j12, good
+    return (
+        cell_u,
+        cell_v,
+        xx * m00 + xy * m10,
+        xx * m01 + xy * m11,
+        xx * m02 + xy * m12,
+        yx * m00 + yy * m10,
+        yx * m01 + yy * m11,
+        yx * m02 + yy * m12,
+        good,
+    )
 
 
 @triton.jit
@@ -188,11 +294,11 @@ def _evaluate(
     real = own >= 0.0
     own = tl.where(real, own, 0.0)
     mount = camera + _MOUNT
-    fisheye = tl.load(camera + _FISHEYE) > 0.0
+    lens = tl.load(camera + _LENS).to(tl.int32)
 
     rx, ry, rz = _moved(state + _TRIED, px, py, pz)
     x, y, z = _moved(mount, rx, ry, rz)
-    u, v, j00, j01, j02, j10, j11, j12, good = _project(camera, x, y, z, fisheye)
+    u, v, j00, j01, j02, j10, j11, j12, good = _project(camera, x, y, z, lens)
     good = good & real
     # a point that is not seen may be anywhere: its numbers stay out of the sums
     u = tl.where(good, u, 0.5)
@@ -345,7 +451,7 @@ def _evaluate(
 
     rx, ry, rz = _moved(state + _POSE, px, py, pz)
     x, y, z = _moved(mount, rx, ry, rz)
-    old_u, old_v, j00, j01, j02, j10, j11, j12, before = _project(camera, x, y, z, fisheye)
+    old_u, old_v, j00, j01, j02, j10, j11, j12, before = _project(camera, x, y, z, lens)
     before = before & good
     motion = tl.where(before, (u - old_u) * (u - old_u) + (v - old_v) * (v - old_v), 0.0)
     total = _put(total, column, _SUM_COST, cost * own)

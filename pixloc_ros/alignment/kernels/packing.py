@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pixloc_ros.alignment.problem import AlignmentProblem, LinearSystem, RigProblem
 from pixloc_ros.geometry import Camera, Pose, RobustKernel
+from pixloc_ros.geometry.distortion import COUNT
 
 BLOCK = 16
 """Points of one block."""
@@ -24,11 +25,11 @@ BLOCK = 16
 PADDING = -1.0
 """Reference confidence of a point that is not one."""
 
-# a row of `cameras`: focal, centre, distortion (8), limit, fisheye, columns, rows, first row of
-# the table, lower bounds of pixels, upper bounds, cam_from_rig (rotation, translation)
-CAMERA = 32
-FOCAL, CENTRE, LENS, LIMIT, FISHEYE, COLUMNS, ROWS, FIRST, LOW, HIGH, MOUNT = (
-    0, 2, 4, 12, 13, 14, 15, 16, 17, 18, 20,
+# a row of `cameras`: focal, centre, distortion, limit, lens, its shape, columns, rows, first row
+# of the table, lower bounds of pixels, upper bounds, cam_from_rig (rotation, translation)
+CAMERA = 48
+FOCAL, CENTRE, DISTORTION, LIMIT, LENS, SHAPE, COLUMNS, ROWS, FIRST, LOW, HIGH, MOUNT = (
+    0, 2, 4, 25, 26, 27, 29, 30, 31, 32, 33, 35,
 )  # fmt: skip
 
 # a row of the state: pose, the pose that is tried, upper triangle of H, g, and scalars
@@ -111,9 +112,10 @@ def camera_row(
     """
     row = camera.focal.new_zeros(CAMERA)
     row[FOCAL : FOCAL + 2], row[CENTRE : CENTRE + 2] = camera.focal, camera.centre
-    row[LENS : LENS + camera.distortion.shape[-1]] = camera.distortion
+    row[DISTORTION : DISTORTION + COUNT] = camera.distortion
     row[LIMIT] = camera.limit
-    row[FISHEYE], row[COLUMNS], row[ROWS] = float(camera.fisheye), float(columns), float(rows)
+    row[SHAPE : SHAPE + 2] = camera.shape_of_lens
+    row[LENS], row[COLUMNS], row[ROWS] = float(camera.lens), float(columns), float(rows)
     row[FIRST], row[LOW] = float(first), pad + 0.5
     row[HIGH] = (camera.size[0] - 0.5).clamp(max=columns - pad - 0.5)
     row[HIGH + 1] = (camera.size[1] - 0.5).clamp(max=rows - pad - 0.5)

@@ -8,11 +8,40 @@ import torch
 import torch.nn.functional as F
 
 from pixloc_ros.alignment import AlignmentProblem, QueryMap, RigProblem
-from pixloc_ros.geometry import CAUCHY, SQUARED, Camera, Pose, RobustKernel, huber
+from pixloc_ros.geometry import CAUCHY, SQUARED, Camera, Lens, Pose, RobustKernel, huber
+from pixloc_ros.geometry.distortion import COEFFICIENTS, tilt
 
 PERSPECTIVE = ("OPENCV", (70.0, 72.0, 40.5, 29.5, -0.05, 0.01, 1e-3, -1e-3))
 RATIONAL = ("FULL_OPENCV", (70.0, 72.0, 40.5, 29.5, 0.1, 0.02, 0, 1e-3, 0.01, 0.1, 0.02, 0.01))
 FISHEYE = ("OPENCV_FISHEYE", (50.0, 51.0, 40.0, 30.0, 0.01, 2e-3, 1e-3, 0.0))
+PRISM = ("THIN_PRISM_FISHEYE", (*FISHEYE[1][:6], 1e-3, -2e-3, 3e-3, -1e-3, 2e-3, -1e-3))
+ARIA = (
+    "RAD_TAN_THIN_PRISM_FISHEYE",
+    (*FISHEYE[1][:6], 3e-3, -1e-3, 2e-4, -1e-4, 1e-3, -2e-3, 2e-3, -1e-3, 1e-3, 5e-4),
+)
+FIELD_OF_VIEW = ("FOV", (60.0, 61.0, 40.0, 30.0, 0.9))
+DIVISION = ("DIVISION", (70.0, 72.0, 40.5, 29.5, -0.1))
+UNIFIED = ("EUCM", (50.0, 51.0, 40.0, 30.0, 0.6, 1.1))
+TILTED = (
+    "TILTED",
+    (
+        *(4.65, 1.35, 1e-4, 2e-4, 0.03, 4.98, 2.9, 0.26, 1e-3, -2e-4, 8e-4, 1e-4),
+        *(0.006, -0.003),
+    ),
+)
+LENSES = (
+    *(PERSPECTIVE, RATIONAL, FISHEYE, PRISM, ARIA, FIELD_OF_VIEW, DIVISION, UNIFIED, TILTED),
+)
+
+
+def camera_of(lens, width, height):
+    """TILTED: OpenCV's 14 coefficients, which COLMAP has no model for."""
+    name, params = lens
+    if name != "TILTED":
+        return Camera.from_colmap(name, width, height, params)
+    numbers = dict(zip(COEFFICIENTS[:12], params, strict=False)) | tilt(*params[12:])
+    return Camera.of(Lens.PERSPECTIVE, (width, height), (70.0, 72.0), (40.5, 29.5), numbers)
+
 
 KERNELS = {
     "cauchy": CAUCHY,
@@ -33,7 +62,7 @@ def make_problem(
     coarse = torch.randn(1, channels, height // 8, width // 8, generator=generator)
     dense = F.interpolate(coarse, size=(height, width), mode="bicubic")[0]
     dense = F.normalize(dense, dim=0)
-    camera = Camera.from_colmap(lens[0], width, height, lens[1])
+    camera = camera_of(lens, width, height)
     pixels = torch.rand(count, 2, generator=generator).double()
     pixels = pixels * torch.tensor([width + 4.0, height + 4.0]) - 2
     rays, _ = camera.unproject(pixels)

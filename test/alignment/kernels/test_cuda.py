@@ -11,7 +11,7 @@ import sys
 
 import pytest
 import torch
-from problems import FISHEYE, KERNELS, PERSPECTIVE, make_problem, make_rig, starts
+from problems import KERNELS, LENSES, make_problem, make_rig, starts
 
 from pixloc_ros.alignment import LMOptions, learned_damping, optimize_level
 from pixloc_ros.alignment.kernels import packing
@@ -56,7 +56,7 @@ def compare(cuda, problem, begin, options, plain):
         assert float((a - b).norm() / b.norm()) < 1e-3, name
 
 
-@pytest.mark.parametrize("lens", [PERSPECTIVE, FISHEYE], ids=lambda lens: lens[0])
+@pytest.mark.parametrize("lens", LENSES, ids=lambda lens: lens[0])
 def test_equals_plain_torch(cuda, lens, plain):
     problem, truth = make_problem(lens, count=40, channels=20)
     compare(cuda, problem, starts(truth, 2), LMOptions(3, tolerance=0.0), plain)
