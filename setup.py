@@ -52,9 +52,10 @@ setup(
         "numba",
         "omegaconf",
         "rosbags",
-        "rosbags-image",
         "tqdm",
         "matplotlib",
+        "pillow",
+        "pyyaml",
         "typing-extensions",
     ],
     extras_require={

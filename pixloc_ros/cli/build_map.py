@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from pixloc_ros import __version__
-from pixloc_ros.cli.map_sources import Stages, source_of
-from pixloc_ros.cli.options import Parser, network_of, require_outputs
+from pixloc_ros.cli.options import CAMERA, Parser, network_of, parse_camera, require_outputs
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation.map_quality import map_quality
 from pixloc_ros.features import FeatureNetwork, PyramidLevel
+from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.localization import Localizer
 from pixloc_ros.mapping import PixMap, build_map
 from pixloc_ros.mapping.editing import merge
 from pixloc_ros.mapping.schema import SUFFIX
+from pixloc_ros.mapping.sources import (
+    FromBag,
+    FromColmap,
+    FromImages,
+    FromLocalized,
+    FromPoses,
+    FromTransforms,
+    HlocFeatures,
+    MapFrame,
+    Source,
+    Work,
+)
+from pixloc_ros.mapping.sources.depth import DepthFolder
+from pixloc_ros.mapping.sources.extend import Locate
 
 MANY = 60
 """Images from which on processes of their own are worth starting."""
@@ -98,13 +114,24 @@ def _parser() -> Parser:
     points.add_argument(
         "--depth-unit", type=float, default=0.001, metavar="M", help="metres (default 0.001)"
     )
-    parser.add_argument("--camera", metavar="'MODEL w h params'", help="that took all --images")
+    parser.add_argument(
+        "--camera",
+        metavar=CAMERA,
+        help="that took all images: a calibration of Kalibr or camera_calibration (FILE:cam1 of "
+        "several), or COLMAP's model and parameters",
+    )
     frame = parser.add_argument_group("of images alone")
     frame.add_argument(
         "--positions", metavar="FILE", help="lines 'name x y z': where images are, in metres"
     )
     frame.add_argument(
         "--gps", action="store_true", help="positions by their EXIF: metres east, north, up"
+    )
+    frame.add_argument(
+        "--gps-altitude",
+        type=float,
+        metavar="M",
+        help="of images whose GPS has none (default: the others' median, or 0)",
     )
     frame.add_argument(
         "--marker",
@@ -121,6 +148,12 @@ def _parser() -> Parser:
     bag.add_argument("--frame", default="map", help="frame of the map (default: map)")
     bag.add_argument("--base-frame", default="base_link", metavar="FRAME")
     bag.add_argument("--camera-frame", default="", metavar="FRAME", help="instead of the images'")
+    bag.add_argument(
+        "--rectified",
+        action=argparse.BooleanOptionalAction,
+        help="the images are undistorted: P of camera_info counts (default: as the topic's name "
+        "tells, image_rect)",
+    )
     bag.add_argument("--depth-topic", default="", help="of depth images, registered to the others")
     bag.add_argument("--keyframe-m", type=float, default=0.3, metavar="M", help="(default 0.3)")
     bag.add_argument("--keyframe-deg", type=float, default=10.0, metavar="D", help="(default 10)")
@@ -142,8 +175,16 @@ def _check(given: argparse.Namespace) -> None:
         raise InputError(f"--{frames[0]} or --{frames[1]}, not both")
     if frames and (given.bag or kinds):
         raise InputError(f"--{frames[0]} is for --images alone")
-    if given.camera and (given.bag or given.colmap or given.transforms):
-        raise InputError("--camera is for --images, alone or with --poses or --extend")
+    if given.camera and (given.colmap or given.transforms):
+        raise InputError("--camera is for --bag, or --images alone or with --poses or --extend")
+    if (given.poses or given.extend) and not given.camera:
+        raise InputError(f"--poses and --extend need --camera {CAMERA}")
+    if given.gps_altitude is not None and not given.gps:
+        raise InputError("--gps-altitude goes with --gps")
+    if given.gps_altitude is not None and not abs(given.gps_altitude) < 1e5:
+        raise InputError(f"--gps-altitude {given.gps_altitude}: metres")
+    if given.rectified is not None and not given.bag:
+        raise InputError("--rectified is for --bag")
     if bool(given.features) != bool(given.matches):
         raise InputError("--features and --matches go together")
     if given.extend and given.levels:
@@ -177,6 +218,70 @@ def _processes(given: argparse.Namespace, references: int, network: FeatureNetwo
     return len(os.sched_getaffinity(0))
 
 
+def _source(
+    given: argparse.Namespace, work: Work, network: FeatureNetwork, extended: PixMap | None
+) -> Source:
+    """What the arguments name, built. Raises InputError."""
+    images = Path(given.images) if given.images else Path()
+    camera = parse_camera(given.camera) if given.camera else None
+    known = HlocFeatures(Path(given.features), Path(given.matches)) if given.features else None
+    if given.colmap:
+        source = FromColmap(Path(given.colmap), images).build(work)
+    elif given.transforms:
+        source = FromTransforms(Path(given.transforms), images, known, given.adjust).build(work)
+    elif given.poses:
+        assert camera is not None
+        source = FromPoses(Path(given.poses), images, camera, known, given.adjust).build(work)
+    elif extended is not None:
+        assert camera is not None
+        source = FromLocalized(
+            Path(given.extend),
+            images,
+            camera,
+            _locate(Localizer(extended, network)),
+            frozenset(extended.names),
+            known,
+            given.adjust,
+        ).build(work)
+    elif given.images:
+        positions = Path(given.positions) if given.positions else None
+        frame = MapFrame(positions, given.gps, given.gps_altitude, given.marker, given.scale)
+        source = FromImages(images, camera, frame, known).build(work)
+    else:
+        source = FromBag(
+            Path(given.bag),
+            given.topic,
+            given.pose_topic,
+            given.depth_topic,
+            given.frame,
+            given.base_frame,
+            given.camera_frame,
+            given.rectified,
+            given.keyframe_m,
+            given.keyframe_deg,
+            camera,
+            known,
+            given.adjust,
+        ).build(work)
+    if given.depth:
+        return DepthFolder(Path(given.depth), given.depth_unit).add(source, work)
+    if given.depth_topic:
+        return DepthFolder(work.folder / "depth").add(source, work)
+    return source
+
+
+def _locate(localizer: Localizer) -> Locate:
+    def locate(image: np.ndarray, camera: Camera) -> tuple[Pose | None, str]:
+        answer = localizer.localize(image, camera)
+        return (answer.cam_from_map if answer.ok else None), answer.reason
+
+    return locate
+
+
+def _bar(items: Iterable[Any], *, total: int, unit: str, desc: str) -> Iterable[Any]:
+    return tqdm(items, total=total, unit=unit, desc=desc)
+
+
 def run(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     _check(given)
@@ -184,15 +289,18 @@ def run(arguments: Sequence[str]) -> int:
     levels: Sequence[PyramidLevel] | None = None
     if given.levels:
         levels = _levels(given.levels, len(network.strides))
-    if given.extend:
-        with PixMap(given.extend) as pixmap:
-            pixmap.require(network)
-            levels = pixmap.header.levels
     output = Path(given.output)
-    work = Path(given.work or given.output.removesuffix(SUFFIX) + ".work")
-    stages = Stages()
-    source = source_of(given, work, network, stages)
-    told = {"step": "build_map", "version": __version__, **source.told}
+    folder = Path(given.work or given.output.removesuffix(SUFFIX) + ".work")
+    work = Work(folder, network, print, _bar)
+    stages = work.stages
+    with ExitStack() as stack:
+        extended = None
+        if given.extend:
+            extended = stack.enter_context(PixMap(given.extend))
+            extended.require(network)
+            levels = extended.header.levels
+        source = _source(given, work, network, extended)
+    told = {"step": "build_map", "version": __version__, **source.provenance}
     with ExitStack() as stack:
         built = output
         if given.extend:
@@ -210,7 +318,7 @@ def run(arguments: Sequence[str]) -> int:
                 progress=lambda done, total: bar.update(done - bar.n),
                 workers=_processes(given, total, network),
                 ray=given.ray,
-                pieces=work / "features",
+                pieces=folder / "features",
                 provenance=[told],
             )
         if given.extend:

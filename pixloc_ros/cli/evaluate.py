@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from pixloc_ros.evaluation import (
 )
 from pixloc_ros.evaluation.trajectory import trajectory_errors
 from pixloc_ros.evaluation.uncertainty import LEVELS, as_lines, claims_of_report
+from pixloc_ros.geometry import Pose
+from pixloc_ros.left_out import LeftOut
 from pixloc_ros.localization import RunFile
 from pixloc_ros.visualization.curves import cumulative
 from pixloc_ros.visualization.overlay import as_jpeg, draw_frame
@@ -63,16 +65,15 @@ def run(arguments: Sequence[str]) -> int:
     if given.run and not given.html:
         raise InputError("--run is for the page: --html FILE")
     require_outputs([given.json, given.html, given.plot], inputs)
-    truth, results = read_poses(given.ground_truth), read_poses(given.results)
+    truth = _read(given.ground_truth)
     if not truth:
         raise InputError(f"{given.ground_truth}: no poses in the file")
-    stranger = next((name for name in results if name not in truth), None)
-    if stranger is not None:
-        raise InputError(f"{given.results}: {stranger} is not in {given.ground_truth}")
+    results = _known(_read(given.results), truth, given.results, given.ground_truth)
     errors = PoseErrors.of(truth, results)
     curves = {given.results: errors}
     if given.baseline:
-        baseline = PoseErrors.of(truth, read_poses(given.baseline))
+        others = _known(_read(given.baseline), truth, given.baseline, given.ground_truth)
+        baseline = PoseErrors.of(truth, others)
         print(comparison(errors, baseline))
         curves[given.baseline] = baseline
     else:
@@ -104,6 +105,31 @@ def run(arguments: Sequence[str]) -> int:
         page = as_html(errors, title, as_svg(cumulative(curves)), exhibits, "\n".join(said))
         write_text(given.html, page)
     return 0
+
+
+def _read(path: str) -> dict[str, Pose]:
+    left_out = LeftOut("line")
+    poses = read_poses(path, left_out)
+    if left_out:
+        print(f"{path}: {left_out.as_text()}")
+    return poses
+
+
+def _known(
+    poses: dict[str, Pose], truth: Mapping[str, Pose], path: str, truth_path: str
+) -> dict[str, Pose]:
+    """Those of which there is a truth. Raises InputError where there is none at all."""
+    known = {name: pose for name, pose in poses.items() if name in truth}
+    if poses and not known:
+        first = next(iter(poses))
+        raise InputError(f"{path}: {first} and all others are not in {truth_path}")
+    if len(known) < len(poses):
+        stranger = next(name for name in poses if name not in truth)
+        print(
+            f"{path}: {len(poses) - len(known)} poses are not in {truth_path} and not judged (the "
+            f"first: {stranger})"
+        )
+    return known
 
 
 def _exhibits(path: str, errors: PoseErrors) -> list[Exhibit]:

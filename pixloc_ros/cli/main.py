@@ -46,10 +46,12 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "Every command has --help.",
+            f"Every command has --help, and {DEBUG}: the traceback of an unexpected error.",
         ]
     )
 
+
+DEBUG = "--debug"
 
 INTERRUPTED = {"localization_node": 0, "view": 0}
 """Exit codes after Ctrl-C, where that is how a command ends; 130 for the others."""
@@ -88,8 +90,11 @@ def _keep_freed_memory() -> None:
     mallopt(trim_threshold, 2**30)
 
 
-def guard(name: str, arguments: Sequence[str]) -> int:
-    """Run a command; its exit code, with a one-line message for what the user can mend."""
+def guard(name: str, arguments: Sequence[str], debug: bool = False) -> int:
+    """Run a command; its exit code, with a one-line message for what went wrong.
+
+    debug: let the traceback of an unexpected error through.
+    """
     _keep_freed_memory()
     try:
         with never_ignored():
@@ -106,10 +111,25 @@ def guard(name: str, arguments: Sequence[str]) -> int:
         if code:
             print("interrupted", file=sys.stderr)
         return code
+    except MemoryError:
+        print("error: out of memory", file=sys.stderr)
+        return 1
+    # what nobody foresaw: a user is helped by a line, a developer by what led to it
+    except Exception as error:
+        if debug:
+            raise
+        print(
+            f"error: {type(error).__name__}: {' '.join(str(error).split())[:300]} "
+            f"(unexpected; `{DEBUG}` shows where)",
+            file=sys.stderr,
+        )
+        return 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] == DEBUG:
+        given = [*given[1:2], DEBUG, *given[2:]]
     if not given or given[0] in ("-h", "--help"):
         print(usage())
         return 0 if given else 2
@@ -119,7 +139,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] not in COMMANDS:
         print(f"error: unknown command {given[0]!r}\n\n{usage()}", file=sys.stderr)
         return 2
-    return guard(given[0], given[1:])
+    # what follows `--ros-args` is ROS'
+    ours = given[: given.index("--ros-args")] if "--ros-args" in given else given
+    debug = DEBUG in ours
+    if debug:
+        given.remove(DEBUG)
+    return guard(given[0], given[1:], debug)
 
 
 def _script(command: str) -> Callable[[], int]:

@@ -11,6 +11,10 @@ from pixloc_ros.errors import InputError
 from pixloc_ros.features import FeatureNetwork, open_network
 from pixloc_ros.geometry import Camera, CameraError
 from pixloc_ros.options import select_device
+from pixloc_ros.sensors.calibration_files import read_camera
+
+CAMERA = "FILE|'MODEL w h params'"
+"""What `--camera` takes: Kalibr's or ROS' calibration as YAML, or COLMAP's words."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -66,11 +70,12 @@ def network_of(arguments: argparse.Namespace) -> FeatureNetwork:
     return open_network(arguments.weights).to(select_device(arguments.device))
 
 
-def parse_camera(words: str) -> Camera:
-    """The camera of `--camera 'MODEL width height params...'`. Raises InputError."""
-    model, *numbers = words.replace(",", " ").split() or [""]
+def parse_camera(given: str) -> Camera:
+    """The camera of `--camera`: 'MODEL width height params...', or a calibration file.
+
+    Raises InputError.
+    """
     try:
-        width, height, *params = map(float, numbers)
-        return Camera.from_colmap(model, width, height, params)
-    except (ValueError, CameraError) as error:
-        raise InputError(f"--camera {words!r}: 'MODEL width height params...' ({error})") from None
+        return read_camera(given)
+    except CameraError as error:
+        raise InputError(f"--camera {error}") from None

@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pixloc_ros.cli.options import Parser, network_of, parse_camera
+from pixloc_ros.cli.options import CAMERA, Parser, network_of, parse_camera
 from pixloc_ros.datasets.bag_images import BagImages
+from pixloc_ros.datasets.bag_reader import is_recording
 from pixloc_ros.errors import InputError
-from pixloc_ros.features import check_image, default_levels, extract_pyramid, read_image
+from pixloc_ros.features import check_image, default_levels, extract_pyramid
 from pixloc_ros.geometry import Camera
+from pixloc_ros.left_out import LeftOut
 from pixloc_ros.localization import Localizer, Prior, RunFile
 from pixloc_ros.localization.run_file import SUFFIX as RUN_SUFFIX
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.mapping.structure import PICTURES
+from pixloc_ros.sensors import ImageError, read_image
 from pixloc_ros.visualization.features import draw_confidence
 from pixloc_ros.visualization.overlay import draw_frame, draw_result
 from pixloc_ros.visualization.video import VideoWriter
@@ -36,12 +39,13 @@ class _Source:
     def __init__(self, path: Path, topic: str, stack: ExitStack) -> None:
         self._bag: BagImages | None = None
         self._files: list[Path] = []
-        if path.is_dir() and not (path / "metadata.yaml").is_file():
-            self._files = _pictures(path)
-        elif path.exists():
-            self._bag = stack.enter_context(BagImages(path, topic))
-        else:
+        if not path.exists():
             raise InputError(f"{path}: no such folder of images, bag or run")
+        if path.is_dir() and not is_recording(path):
+            self._files = _pictures(path)
+        else:
+            self._bag = stack.enter_context(BagImages(path, topic))
+        self.left_out = LeftOut("image") if self._bag is None else self._bag.left_out
 
     def __len__(self) -> int:
         return len(self._files) if self._bag is None else len(self._bag)
@@ -49,13 +53,20 @@ class _Source:
     def __iter__(self) -> Iterator[np.ndarray]:
         if self._bag is not None:
             yield from (image for _, image in self._bag)
-        else:
-            yield from map(read_image, self._files)
+            return
+        for file in self._files:
+            try:
+                yield check_image(read_image(file))
+            except ImageError as error:
+                self.left_out.add("not readable", str(error))
 
     def camera(self) -> Camera:
         if self._bag is None:
-            raise InputError("--map needs --camera 'MODEL width height params...'")
-        return self._bag.camera()
+            raise InputError(f"--map needs --camera {CAMERA}")
+        camera = self._bag.camera()
+        for note in self._bag.notes:
+            print(note)
+        return camera
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -65,9 +76,7 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="made where it is missing")
     parser.add_argument("--map", metavar="FILE", help="localize the images in it")
-    parser.add_argument(
-        "--camera", metavar="'MODEL w h params'", help="(default: camera_info of the bag)"
-    )
+    parser.add_argument("--camera", metavar=CAMERA, help="(default: camera_info of the bag)")
     parser.add_argument("--topic", default="", help="of the bag's images")
     parser.add_argument("--fps", type=float, default=10.0, help="frames a second (default 10)")
     parser.add_argument("--level", type=int, default=-1, help="of the network's pyramid")
@@ -117,6 +126,8 @@ def run(arguments: Sequence[str]) -> int:
                     shown.add(draw_result([image], answer, answer.reason, answer.ok))
                     # the next image is near
                     prior = Prior(answer.cam_from_map) if answer.ok else None
+            if images.left_out:
+                print(images.left_out.as_text())
     written = [video for video in (confidence, shown) if video is not None]
     for video in written:
         print(f"{video.path}: {video.frames} frames")

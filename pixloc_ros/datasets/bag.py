@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
+from pixloc_ros.datasets.bag_reader import BagReader
 from pixloc_ros.datasets.sequence import Sequence
 from pixloc_ros.errors import InputError
-from pixloc_ros.features import read_image
-from pixloc_ros.geometry import Camera, Pose
+from pixloc_ros.geometry import Camera, Lens, Pose
+from pixloc_ros.geometry.distortion import COEFFICIENTS
+from pixloc_ros.sensors import read_image
 
 IMAGE, CAMERA_INFO, ODOMETRY = "/image", "/camera_info", "/odom"
 GROUND_TRUTH, STATIC_TRANSFORMS = "/ground_truth", "/tf_static"
@@ -57,19 +57,25 @@ def _image(stamp: float, image: np.ndarray) -> object:
     )
 
 
+def _distortion(camera: Camera) -> tuple[str, list[float]]:
+    """Model and coefficients as ROS has them. Raises InputError for a lens that it lacks."""
+    named = dict(zip(COEFFICIENTS, camera.distortion.tolist(), strict=True))
+    for model, lens, names in (
+        ("plumb_bob", Lens.PERSPECTIVE, COEFFICIENTS[:5]),
+        ("rational_polynomial", Lens.PERSPECTIVE, COEFFICIENTS[:8]),
+        ("rational_polynomial", Lens.PERSPECTIVE, COEFFICIENTS[:12]),
+        ("equidistant", Lens.EQUIDISTANT, ("k1", "k2", "k3", "n4")),
+    ):
+        if camera.lens is lens and not any(v for k, v in named.items() if k not in names):
+            return model, [named[name] for name in names]
+    raise InputError("camera_info has no distortion model for this camera")
+
+
 def _camera_info(stamp: float, camera: Camera) -> object:
     fx, fy = camera.focal.tolist()
     cx, cy = (camera.centre - 0.5).tolist()  # ROS counts from the centre of the first pixel
     width, height = (int(v) for v in camera.size.tolist())
-    k1, k2, p1, p2, k3, *rest = (
-        camera.distortion.tolist() if not camera.fisheye else [*camera.distortion.tolist(), 0.0]
-    )
-    if camera.fisheye:
-        model, d = "equidistant", [k1, k2, p1, p2]
-    elif any(rest):
-        model, d = "rational_polynomial", [k1, k2, p1, p2, k3, *rest]
-    else:
-        model, d = "plumb_bob", [k1, k2, p1, p2, k3]
+    model, d = _distortion(camera)
     return _type("sensor_msgs/msg/CameraInfo")(
         header=_header(stamp, CAMERA),
         height=height,
@@ -153,10 +159,8 @@ def write_bag(sequence: Sequence, path: Path, base_from_cam: Pose) -> None:
 def read_ground_truth(path: Path) -> dict[float, Pose]:
     """map_from_base by stamp, as `write_bag` recorded it."""
     poses = {}
-    with AnyReader([path], default_typestore=_STORE) as reader:
-        chosen = [c for c in reader.connections if c.topic == GROUND_TRUTH]
-        for connection, _, raw in reader.messages(connections=chosen):
-            message: Any = reader.deserialize(raw, connection.msgtype)
+    with BagReader(path) as reader:
+        for _, _, message in reader.messages([GROUND_TRUTH]):
             p, q = message.pose.position, message.pose.orientation
             stamp = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
             poses[stamp] = Pose.from_quaternion((q.w, q.x, q.y, q.z), (p.x, p.y, p.z))

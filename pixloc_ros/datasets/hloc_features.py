@@ -35,20 +35,27 @@ def read_matches(
 ) -> dict[tuple[str, str], np.ndarray]:
     """Matches (m, 2) uint32 of the pairs of images of which the file has some.
 
-    The file has a group a pair, `ONE/OTHER` with `-` for `/` in both, with the dataset
-    `matches0`: for each keypoint of the one that of the other, or -1. Raises ListError.
+    The file has a group a pair, `ONE/OTHER` with `-` for `/` in both (`ONE_OTHER` before 2021),
+    with the dataset `matches0`: for each keypoint of the one that of the other, or -1. Raises
+    ListError.
     """
     found = {}
     with _open(path) as file:
         for pair in combinations(keypoints, 2):
             for one, other in (pair, pair[::-1]):
-                key = f"{one.replace('/', '-')}/{other.replace('/', '-')}"
-                if key in file:
+                key = next((k for k in _keys(one, other) if k in file), None)
+                if key is not None:
                     found[one, other] = _pairs(file, key, path, keypoints[one], keypoints[other])
                     break
     if not found:
         raise ListError(f"{path}: no matches between the images")
     return found
+
+
+def _keys(one: str, other: str) -> tuple[str, ...]:
+    """As hloc names a pair, its newest way first."""
+    first, second = one.replace("/", "-"), other.replace("/", "-")
+    return f"{first}/{second}", f"{first}_{second}"
 
 
 def _pairs(

@@ -7,8 +7,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pixloc_ros.datasets.text import ListError, data_lines, finite_numbers, write_text
+from pixloc_ros.datasets.text import (
+    ListError,
+    data_lines,
+    finite_numbers,
+    quoted,
+    write_text,
+)
 from pixloc_ros.geometry import Camera, CameraError, Pose
+from pixloc_ros.geometry.camera import MODELS
+from pixloc_ros.left_out import LeftOut
 
 
 def read_queries(path: str | os.PathLike[str]) -> dict[str, Camera]:
@@ -18,6 +26,8 @@ def read_queries(path: str | os.PathLike[str]) -> dict[str, Camera]:
         if len(fields) < 5:
             raise ListError(f"{where}: expected 'name MODEL width height params...'")
         name, model, *rest = fields
+        if model not in MODELS and any(field in MODELS for field in rest):
+            raise ListError(f"{where}: a name with blanks stands in double quotes")
         width, height, *params = finite_numbers(where, rest).tolist()
         try:
             camera = Camera.from_colmap(model, width, height, params)
@@ -31,13 +41,20 @@ def read_queries(path: str | os.PathLike[str]) -> dict[str, Camera]:
     return queries
 
 
-def read_poses(path: str | os.PathLike[str]) -> dict[str, Pose]:
-    """`name qw qx qy qz tx ty tz` lines: cam_from_map, float64, shape (). Raises ListError."""
+def read_poses(path: str | os.PathLike[str], left_out: LeftOut | None = None) -> dict[str, Pose]:
+    """`name qw qx qy qz tx ty tz` lines: cam_from_map, float64, shape (). Raises ListError.
+
+    Numbers behind them (a focal length, as pseudo ground truth has it) are not read. left_out:
+    counts lines of NaN, which trackers write for what they lost; without it they are an error.
+    """
     poses: dict[str, Pose] = {}
     for where, fields in data_lines(path):
-        if len(fields) != 8:
+        if len(fields) < 8:
             raise ListError(f"{where}: expected 'name qw qx qy qz tx ty tz'")
-        numbers = finite_numbers(where, fields[1:])
+        if left_out is not None and all(f.lower() in ("nan", "-nan") for f in fields[1:8]):
+            left_out.add("without a pose (NaN)", where)
+            continue
+        numbers = finite_numbers(where, fields[1:])[:7]
         if not 1e-6 < np.linalg.norm(numbers[:4]) < 1e6:
             raise ListError(f"{where}: the quaternion is zero, or absurdly large")
         if fields[0] in poses:
@@ -51,7 +68,7 @@ def write_poses(path: str | os.PathLike[str], poses: Mapping[str, Pose]) -> None
     lines = []
     for name, pose in poses.items():
         numbers = [*pose.quaternion().tolist(), *pose.translation.tolist()]
-        lines.append(" ".join([name, *(f"{v:.9g}" for v in numbers)]) + "\n")
+        lines.append(" ".join([quoted(name), *(f"{v:.9g}" for v in numbers)]) + "\n")
     write_text(path, "".join(lines))
 
 

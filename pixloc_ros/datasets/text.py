@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,13 +11,20 @@ import numpy as np
 
 from pixloc_ros.errors import InputError
 
+_QUOTED = re.compile(r'"([^"]*)"|([^\s"]+)')
+
 
 class ListError(InputError):
     """A list file that cannot be used, with file, line and reason."""
 
 
 def data_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[str]]]:
-    """(`file:line`, fields) of every line that is neither empty nor a comment."""
+    """(`file:line`, fields) of every line that is neither empty nor a comment.
+
+    Fields are separated by blanks. A name with blanks in it stands in double quotes, or before
+    a tab. A comment begins with `#`, at the begin of a line or behind the numbers. Lines may end
+    as on Windows.
+    """
     path = Path(path)
     if not path.is_file():
         raise ListError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
@@ -25,9 +33,36 @@ def data_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[str]]]:
     except UnicodeDecodeError:
         raise ListError(f"{path}: not a text file") from None
     for number, line in enumerate(lines, 1):
+        where = f"{path}:{number}"
+        fields = _fields(line, where)
+        if fields:
+            yield where, fields
+
+
+def _fields(line: str, where: str) -> list[str]:
+    line = line.strip()
+    if not line or line.startswith("#"):
+        return []
+    if '"' in line:
+        if line.count('"') % 2:
+            raise ListError(f"{where}: a quotation mark that is not closed")
+        fields = [inside or plain for inside, plain in _QUOTED.findall(line)]
+    elif "\t" in line:
+        # only a name holds blanks, and it comes first
+        first, *rest = line.split("\t")
+        fields = [first.strip(), *" ".join(rest).split()]
+    else:
         fields = line.split()
-        if fields and not fields[0].startswith("#"):
-            yield f"{path}:{number}", fields
+    # a remark behind the numbers
+    for number, field in enumerate(fields):
+        if number > 1 and field.startswith("#"):
+            return fields[:number]
+    return fields
+
+
+def quoted(name: str) -> str:
+    """A name as `data_lines` reads it: in quotes where it holds blanks."""
+    return f'"{name}"' if len(name.split()) != 1 else name
 
 
 def finite_numbers(where: str, fields: Iterable[str]) -> np.ndarray:

@@ -30,6 +30,7 @@ from pixloc_ros.evaluation.metrics import PoseErrors
 from pixloc_ros.evaluation.published import Published
 from pixloc_ros.features import ImageError, check_image, open_network, read_image
 from pixloc_ros.geometry import Pose
+from pixloc_ros.identity import identity_of, identity_of_files
 from pixloc_ros.localization import LocalizationResult, Localizer, Prior, Status
 from pixloc_ros.mapping import MapError, PixMap, build_map, read_colmap
 from pixloc_ros.mapping.schema import SUFFIX
@@ -42,9 +43,13 @@ def map_of(
     """The map of a part, built where there is none for this model, network and levels."""
     network = open_network(weights).to(select_device(device))
     levels = options.levels(network)
+    # a model that is made anew, or other images under its path, is another map
+    model = read_colmap(part.sfm)
+    there = [name for name in model.names if (part.reference_images / name).is_file()]
     identity = json.dumps(
         [
-            str(part.sfm.resolve()),
+            *(str(part.sfm.resolve()), identity_of(part.sfm)),
+            identity_of_files(part.reference_images, there),
             network.architecture,
             network.weights_hash(),
             [asdict(level) for level in levels],
@@ -60,7 +65,7 @@ def map_of(
         except MapError:
             file.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    build_map(read_colmap(part.sfm), part.reference_images, file, network, levels)
+    build_map(model, part.reference_images, file, network, levels)
     return file
 
 

@@ -8,7 +8,7 @@ from pixloc_ros.features.checkpoint import (
     read_training,
     save_network,
 )
-from pixloc_ros.features.image import ImageError, check_image, read_image, shrink
+from pixloc_ros.features.image import check_image, shrink
 from pixloc_ros.features.inference import Extractor
 from pixloc_ros.features.network import FeatureNetwork, NetworkOutput
 from pixloc_ros.features.pyramid import (
@@ -18,6 +18,7 @@ from pixloc_ros.features.pyramid import (
     default_levels,
     extract_pyramid,
 )
+from pixloc_ros.sensors import ImageError, read_image
 
 __all__ = [
     "CheckpointError",

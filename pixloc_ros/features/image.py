@@ -1,43 +1,16 @@
-"""Images as arrays: reading, checking, resizing."""
+"""Images as arrays: checking, resizing."""
 
 from __future__ import annotations
-
-import os
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from pixloc_ros.errors import InputError
+from pixloc_ros.sensors import ImageError
+from pixloc_ros.sensors.raw_images import LARGEST
 
 MIN_SIDE = 32
-MAX_PIXELS = 200_000_000
-
-
-class ImageError(InputError):
-    """An image that cannot be used, with the reason in one line."""
-
-
-def read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read an image file as RGB uint8 (H, W, 3), ignoring EXIF rotation as COLMAP does.
-
-    Raises ImageError when the file is missing or no image.
-    """
-    path = Path(path)
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        if not path.is_file():
-            raise ImageError(f"{path}: no such image")
-        image = cv2.imdecode(np.fromfile(path, np.uint8), flags)
-    except OSError as error:
-        raise ImageError(f"{path}: {error.strerror or error}") from None
-    except cv2.error:
-        image = None
-    if image is None:
-        raise ImageError(f"{path}: not a readable image ({path.stat().st_size} bytes)")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def check_image(image: np.ndarray) -> np.ndarray:
@@ -52,8 +25,8 @@ def check_image(image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE:
         raise ImageError(f"image of {width} x {height} pixels: at least {MIN_SIDE} a side")
-    if height * width > MAX_PIXELS:
-        raise ImageError(f"image of {width} x {height} pixels: more than {MAX_PIXELS}")
+    if height * width > LARGEST:
+        raise ImageError(f"image of {width} x {height} pixels: more than {LARGEST}")
     return image
 
 

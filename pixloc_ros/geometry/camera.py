@@ -312,4 +312,4 @@ def _shape(lens: Lens, given: Sequence[float]) -> tuple[float, float]:
         if not (0 <= alpha <= 1 and beta > 0):
             raise CameraError(f"alpha {alpha:g}, beta {beta:g}: not in 0 to 1, not positive")
         return alpha, beta
-    return (*given, 0.0, 0.0)[:2]
+    return (given[0] if given else 0.0), 0.0

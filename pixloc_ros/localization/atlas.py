@@ -15,6 +15,7 @@ from pixloc_ros.localization.localizer import Localizer, LocalizerOptions, View,
 from pixloc_ros.localization.refinement import Query
 from pixloc_ros.localization.result import LocalizationResult, Prior, Refusal, Status
 from pixloc_ros.mapping import SUFFIX, MapError, PixMap
+from pixloc_ros.sensors.frames import frame_name
 
 FRAMES = "frames.yaml"
 """In a folder of maps: the frame of each, as `FILE: FRAME`."""
@@ -222,9 +223,9 @@ def _frames(path: Path, files: Sequence[Path]) -> dict[str, str]:
     for name, frame in content.items():
         if name not in known:
             raise MapError(f"{listed}: {name}: no such map in {path}")
-        if not isinstance(frame, str) or not frame or frame.startswith("/"):
+        if not isinstance(frame, str) or not frame_name(frame):
             raise MapError(f"{listed}: {name}: {frame!r} is no name of a frame")
-    return content
+    return {name: frame_name(frame) for name, frame in content.items()}
 
 
 def _in(site: Site, answer: LocalizationResult) -> LocalizationResult:

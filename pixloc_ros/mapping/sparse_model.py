@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import struct
@@ -15,6 +16,19 @@ import torch
 
 from pixloc_ros.errors import InputError
 from pixloc_ros.geometry import Camera, CameraError, Pose
+from pixloc_ros.left_out import LeftOut
+
+log = logging.getLogger(__name__)
+
+FARTHEST = 1e9
+"""Metres from the origin, from which on a point or an image is no real one."""
+
+# how many parameters each of COLMAP's camera models has, by its number
+_PARAMETERS = {
+    int(model): len(pycolmap.Camera.create_from_model_name(1, name, 1.0, 1, 1).params)
+    for name, model in pycolmap.CameraModelId.__members__.items()
+    if name != "INVALID"
+}
 
 
 class ModelError(InputError):
@@ -60,11 +74,24 @@ class SparseModel:
         return Pose.from_quaternion(self.quaternion[reference], self.translation[reference])
 
 
-def read_colmap(model: str | os.PathLike[str] | pycolmap.Reconstruction) -> SparseModel:
+def read_colmap(
+    model: str | os.PathLike[str] | pycolmap.Reconstruction, left_out: LeftOut | None = None
+) -> SparseModel:
     """Read a COLMAP model (binary or text folder, or a loaded reconstruction).
 
-    Raises ModelError when it is missing, damaged, or has no images or points.
+    Points and images with impossible numbers are left out and counted, unless they are half
+    of them. Raises ModelError when it is missing, damaged, or has no images or points.
     """
+    counted = LeftOut("part") if left_out is None else left_out
+    made = _read(model, counted)
+    if counted and left_out is None:
+        log.warning("COLMAP model: %s", counted.as_text())
+    return made
+
+
+def _read(
+    model: str | os.PathLike[str] | pycolmap.Reconstruction, left_out: LeftOut
+) -> SparseModel:
     if isinstance(model, pycolmap.Reconstruction):
         where, reconstruction = "the reconstruction", model
     else:
@@ -72,15 +99,26 @@ def read_colmap(model: str | os.PathLike[str] | pycolmap.Reconstruction) -> Spar
         where, reconstruction = str(path), _load(path)
     if reconstruction.num_points3D() == 0:
         raise ModelError(f"{where}: the COLMAP model has no 3D points; triangulate it first")
-    images = sorted(
+    posed = sorted(
         (image for image in reconstruction.images.values() if image.has_pose),
         key=lambda image: image.name,
     )
-    if not images:
+    if not posed:
         raise ModelError(f"{where}: the COLMAP model has no image with a pose")
-
+    images = [image for image in posed if _possible(image.cam_from_world())]
     point_ids = np.array(sorted(reconstruction.points3D), np.int64)
     points = np.array([reconstruction.points3D[i].xyz for i in point_ids.tolist()], np.float64)
+    usable = (np.abs(points) < FARTHEST).all(1)  # which a NaN is not
+    for what, kept, total in (
+        ("image with an impossible pose", len(images), len(posed)),
+        ("point with impossible coordinates", int(usable.sum()), len(points)),
+    ):
+        if kept < total:
+            left_out.add(what, "", total - kept)
+        if 2 * kept < total:
+            raise ModelError(f"{where}: {left_out.as_text()}, of {total}")
+    # the reconstruction keeps its numbers, observations of points that are left out go
+    point_ids, points = point_ids[usable], points[usable]
     camera_ids = sorted({image.camera_id for image in images})
     cameras = tuple(_camera_entry(reconstruction.cameras[i], where) for i in camera_ids)
     quaternion, translation, observed = [], [], []
@@ -88,15 +126,9 @@ def read_colmap(model: str | os.PathLike[str] | pycolmap.Reconstruction) -> Spar
         pose = image.cam_from_world()
         quaternion.append(np.roll(pose.rotation.quat, 1))  # pycolmap stores x, y, z, w
         translation.append(pose.translation)
-        ids = np.unique([p.point3D_id for p in image.get_observation_points2D()])
-        observed.append(np.searchsorted(point_ids, ids.astype(np.int64)))
-    numbers = (points, np.array(quaternion), np.array(translation))
-    if not all(np.isfinite(array).all() for array in numbers):
-        raise ModelError(f"{where}: the COLMAP model holds numbers that are not finite")
-    if np.abs(np.linalg.norm(numbers[1], axis=1) - 1).max() > 1e-3:
-        raise ModelError(f"{where}: an image's quaternion does not have unit norm")
-    if max(np.abs(points).max(), np.abs(numbers[2]).max()) > 1e9:
-        raise ModelError(f"{where}: a point or an image is more than 1e9 m away")
+        seen = np.unique([p.point3D_id for p in image.get_observation_points2D()])
+        seen = seen.astype(np.int64)
+        observed.append(np.searchsorted(point_ids, seen[np.isin(seen, point_ids)]))
     if len({image.name for image in images}) != len(images):
         raise ModelError(f"{where}: two images of the COLMAP model have the same name")
     flat = np.concatenate(observed)
@@ -104,13 +136,19 @@ def read_colmap(model: str | os.PathLike[str] | pycolmap.Reconstruction) -> Spar
         cameras=cameras,
         names=tuple(image.name for image in images),
         camera_index=np.array([camera_ids.index(image.camera_id) for image in images], np.int32),
-        quaternion=numbers[1],
-        translation=numbers[2],
+        quaternion=np.array(quaternion),
+        translation=np.array(translation),
         points=points,
         track_length=np.bincount(flat, minlength=len(points)).astype(np.int32),
         offsets=np.concatenate([[0], np.cumsum([len(o) for o in observed])]).astype(np.int64),
         observed=flat.astype(np.int32),
     )
+
+
+def _possible(cam_from_world: pycolmap.Rigid3d) -> bool:
+    turn, shift = np.asarray(cam_from_world.rotation.quat), np.asarray(cam_from_world.translation)
+    near = bool((np.abs(shift) < FARTHEST).all())  # which a NaN is not
+    return near and bool(abs(np.linalg.norm(turn) - 1) < 1e-3)
 
 
 def _load(path: Path) -> pycolmap.Reconstruction:
@@ -132,6 +170,8 @@ def _load(path: Path) -> pycolmap.Reconstruction:
         _walk(path / "cameras.bin", _camera_size)
         _walk(path / "images.bin", _image_size)
         _walk(path / "points3D.bin", _point_size)
+    else:
+        _require_known_models(path / "cameras.txt")
     try:
         return pycolmap.Reconstruction(str(path))
     except Exception as error:  # pycolmap raises many types for damaged files
@@ -140,10 +180,11 @@ def _load(path: Path) -> pycolmap.Reconstruction:
 
 
 def _camera_size(data: bytes, at: int) -> int:
-    """Bytes of a camera record: id, model, size, parameters; all the rest for a newer model."""
+    """Bytes of a camera record: id, model, size, parameters."""
     (model,) = struct.unpack_from("<i", data, at + 4)
-    counts = (3, 4, 4, 5, 8, 8, 12, 5, 4, 5, 12)
-    return 24 + 8 * counts[model] if 0 <= model < len(counts) else len(data) - at
+    if model not in _PARAMETERS:
+        raise _UnknownModel(f"camera model number {model} is not supported")
+    return 24 + 8 * _PARAMETERS[model]
 
 
 def _image_size(data: bytes, at: int) -> int:
@@ -159,6 +200,23 @@ def _point_size(data: bytes, at: int) -> int:
     return 51 + 8 * track
 
 
+class _UnknownModel(Exception):
+    """A camera model whose records have an unknown length."""
+
+
+def _require_known_models(path: Path) -> None:
+    """Raise ModelError for a camera of a text model that pycolmap does not know."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: damaged COLMAP model ({error})") from None
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        given = words[1] if len(words) > 1 and not words[0].startswith("#") else ""
+        if given and given not in pycolmap.CameraModelId.__members__:
+            raise ModelError(f"{path}:{number}: camera model {given!r} is not supported")
+
+
 def _walk(path: Path, record_size: Callable[[bytes, int], int]) -> None:
     """Raise ModelError unless a binary file of counted records ends where the last one does."""
     data = path.read_bytes()
@@ -169,6 +227,8 @@ def _walk(path: Path, record_size: Callable[[bytes, int], int]) -> None:
             at += record_size(data, at)
     except (struct.error, ValueError):
         at = -1
+    except _UnknownModel as error:
+        raise ModelError(f"{path}: {error}") from None
     if at != len(data):
         raise ModelError(f"{path}: damaged COLMAP model (truncated, {len(data)} bytes)")
 

@@ -18,11 +18,14 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
+from pixloc_ros.datasets.exif_gps import read_gps
 from pixloc_ros.errors import require_room
-from pixloc_ros.features import ImageError, read_image
-from pixloc_ros.geometry import Camera, Pose
+from pixloc_ros.geometry import Camera, CameraError, Pose
+from pixloc_ros.identity import identity_of_files
+from pixloc_ros.left_out import LeftOut
 from pixloc_ros.mapping.frame import LEAST, SEED, to_positions
 from pixloc_ros.mapping.sparse_model import ModelError
+from pixloc_ros.sensors import ImageError, read_image, require_size
 
 EXHAUSTIVE = 60
 """Images up to which every one is matched with every other."""
@@ -66,8 +69,8 @@ class LocalFeatures:
     matches: Mapping[tuple[str, str], np.ndarray]
 
 
-def find_images(folder: Path, camera: Camera | None = None) -> tuple[list[str], dict[str, str]]:
-    """Names of the images below a folder that can be read, and of the others the reason.
+def find_images(folder: Path, camera: Camera | None = None) -> tuple[list[str], LeftOut]:
+    """Names of the images below a folder that can be read, and what was left out.
 
     Of files with the same content the first is taken. camera: which took them all, if known:
     others than of its size are left out. Raises ModelError where too few are left.
@@ -75,39 +78,43 @@ def find_images(folder: Path, camera: Camera | None = None) -> tuple[list[str], 
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder of images")
     names: list[str] = []
-    skipped: dict[str, str] = {}
+    left_out = LeftOut("image")
     seen: dict[str, str] = {}
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES):
         name = path.relative_to(folder).as_posix()
         if len(name.split()) > 1:
-            skipped[name] = f"{path}: a space in the name, which lists of images cannot have"
+            left_out.add("with a space in the name, which COLMAP's lists cannot have", str(path))
             continue
         try:
             height, width = read_image(path).shape[:2]
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            if camera is not None:
+                require_size(camera, width, height, str(path))
         except ImageError as error:
-            skipped[name] = str(error)
+            left_out.add("not readable", str(error))
             continue
-        if camera is not None and (width, height) != tuple(camera.size.tolist()):
-            wanted = "x".join(f"{v:g}" for v in camera.size.tolist())
-            skipped[name] = f"{path}: {width}x{height} pixels, the camera has {wanted}"
+        except CameraError as error:
+            left_out.add("of another size than the camera", str(error))
             continue
         if digest in seen:
-            skipped[name] = f"{path}: the same picture as {seen[digest]}"
+            left_out.add("the same picture as another", f"{path} is {seen[digest]}")
             continue
         seen[digest] = name
         names.append(name)
     if len(names) < LEAST:
-        raise ModelError(f"{folder}: {len(names)} images to map with, {LEAST} are needed")
-    return names, skipped
+        why = f" ({left_out.most})" if left_out else ""
+        raise ModelError(f"{folder}: {len(names)} images to map with, {LEAST} are needed{why}")
+    return names, left_out
 
 
-def _colmap(camera: Camera) -> tuple[str, list[float]]:
-    focal, centre = camera.focal.tolist(), camera.centre.tolist()
-    lens = camera.distortion.tolist()
-    if camera.fisheye:
-        return "OPENCV_FISHEYE", [*focal, *centre, *lens[:4]]
-    return "FULL_OPENCV", [*focal, *centre, *lens]
+def _reader(camera: Camera) -> pycolmap.ImageReaderOptions:
+    found = camera.colmap()
+    if found is None:
+        raise ModelError("COLMAP has no model for this camera; undistort its images first")
+    options = pycolmap.ImageReaderOptions()
+    options.camera_model, params = found
+    options.camera_params = ",".join(f"{v:.12g}" for v in params)
+    return options
 
 
 def _repeatable() -> pycolmap.IncrementalPipelineOptions:
@@ -118,33 +125,39 @@ def _repeatable() -> pycolmap.IncrementalPipelineOptions:
 
 
 class Workshop:
-    """A work folder. images: the folder they are in; names: those to use. camera: of all of
-    them, where it is known; else COLMAP finds it, one for all images of a size.
+    """A work folder. images: the folder they are in; names: those to use. cameras: of each of
+    them, where they are known; else COLMAP finds them, one for all images of a size.
     """
 
     def __init__(
-        self, folder: Path, images: Path, names: Sequence[str], camera: Camera | None = None
+        self,
+        folder: Path,
+        images: Path,
+        names: Sequence[str],
+        cameras: Mapping[str, Camera] | None = None,
     ) -> None:
         self.folder, self._images, self._names = folder, images, list(names)
-        self._camera = camera
         self.database, self.sparse = folder / "database.db", folder / "sparse"
-        self._reader, self._mode = pycolmap.ImageReaderOptions(), pycolmap.CameraMode.AUTO
-        if camera is not None:
-            self._reader.camera_model, params = _colmap(camera)
-            self._reader.camera_params = ",".join(f"{v:.12g}" for v in params)
-            self._mode = pycolmap.CameraMode.SINGLE
+        self._known = cameras is not None
+        # numbers of a camera -> the names of its images, and how COLMAP reads them
+        self._groups: dict[str, tuple[list[str], pycolmap.ImageReaderOptions]] = {}
+        for name in self._names:
+            camera = None if cameras is None else cameras[name]
+            key = "" if camera is None else f"{camera.lens} {camera.numbers().tolist()}"
+            if key not in self._groups:
+                options = pycolmap.ImageReaderOptions() if camera is None else _reader(camera)
+                self._groups[key] = ([], options)
+            self._groups[key][0].append(name)
+        self._mode = pycolmap.CameraMode.SINGLE if self._known else pycolmap.CameraMode.AUTO
         pycolmap.logging.minloglevel = pycolmap.logging.Level.ERROR.value
 
     def prepare(self, facts: Mapping[str, object]) -> None:
         """Keep what was done for the same images and facts, throw away anything else, and list
         the images.
         """
-        listed = [
-            [n, (self._images / n).stat().st_size, (self._images / n).stat().st_mtime_ns]
-            for n in self._names
-        ]
-        numbers = None if self._camera is None else self._camera.numbers().tolist()
-        identity = json.dumps([listed, numbers, dict(facts)], sort_keys=True)
+        listed = identity_of_files(self._images, self._names)
+        cameras = [[key, names] for key, (names, _) in self._groups.items()]
+        identity = json.dumps([listed, cameras, dict(facts)], sort_keys=True)
         kept = self.folder / "made_from.json"
         if not kept.is_file() or kept.read_text() != identity:
             self._throw_away()
@@ -164,8 +177,9 @@ class Workshop:
             # numbered before extraction, whose threads are done in any order, and all at once
             self._throw_away()
             pycolmap.Database.open(self.database).close()
-            given = (self.database, self._images, self._mode, self._names)
-            pycolmap.import_images(*given, options=self._reader)
+            for names, options in self._groups.values():
+                given = (self.database, self._images, self._mode, names)
+                pycolmap.import_images(*given, options=options)
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"{self._images}: {_reason(error)}") from None
 
@@ -189,13 +203,9 @@ class Workshop:
             if known is not None:
                 self._import(known, verification)
                 return
-            pycolmap.extract_features(
-                self.database,
-                self._images,
-                self._names,
-                self._mode,
-                reader_options=self._reader,
-            )
+            for names, options in self._groups.values():
+                given = (self.database, self._images, names, self._mode)
+                pycolmap.extract_features(*given, reader_options=options)
             if len(self._names) <= EXHAUSTIVE:
                 pycolmap.match_exhaustive(self.database, verification_options=verification)
             else:
@@ -218,26 +228,10 @@ class Workshop:
         pycolmap.verify_matches(self.database, listed, verification)
 
     def positions_by_gps(self) -> dict[str, np.ndarray]:
-        """Metres east, north and up of the first image, of those that say where they were taken
-        (EXIF). Raises ModelError where less than `LEAST` do.
+        """Metres east, north and up of the first image, of those that say where they were taken;
+        see `exif_gps.read_gps`.
         """
-        with pycolmap.Database.open(self.database) as database:
-            names = {image.image_id: image.name for image in database.read_all_images()}
-            priors = [p for p in database.read_all_pose_priors() if p.has_position()]
-        wgs84 = pycolmap.PosePriorCoordinateSystem.WGS84
-        found = {
-            names[prior.corr_data_id.id]: prior.position
-            for prior in priors
-            if prior.coordinate_system == wgs84 and prior.corr_data_id.id in names
-        }
-        if len(found) < LEAST:
-            raise ModelError(
-                f"{self._images}: {len(found)} images with a GPS position, {LEAST} are needed"
-            )
-        ordered = sorted(found)
-        degrees = np.array([found[name] for name in ordered], float)
-        east = pycolmap.GPSTransform().ellipsoid_to_enu(degrees, *degrees[0])
-        return dict(zip(ordered, east, strict=True))
+        return read_gps(self._images, self._names)
 
     def _match_nearest(
         self, apart: np.ndarray, verification: pycolmap.TwoViewGeometryOptions
@@ -264,7 +258,7 @@ class Workshop:
         if not self.sparse.is_dir():
             partial = self._partial()
             options = _repeatable()
-            if self._camera is not None:
+            if self._known:
                 options.ba_refine_focal_length = options.ba_refine_extra_params = False
             models = pycolmap.incremental_mapping(self.database, self._images, partial, options)
             if not models:

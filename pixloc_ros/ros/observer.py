@@ -8,8 +8,6 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.time import Time
 from std_msgs.msg import Header
 
-from pixloc_ros.datasets.camera_info import camera_of
-from pixloc_ros.features import ImageError
 from pixloc_ros.geometry import CameraError, Pose
 from pixloc_ros.localization import Observed, View
 from pixloc_ros.ros.bridge import TransformBuffer, TransformError, image_to_rgb
@@ -17,6 +15,7 @@ from pixloc_ros.ros.cameras import Frame
 from pixloc_ros.ros.conversions import seconds
 from pixloc_ros.ros.odometry import OdometryBuffer
 from pixloc_ros.ros.parameters import NodeParameters
+from pixloc_ros.sensors import ImageError, camera_of, frame_name, note_on, require_size
 
 
 class Observer:
@@ -31,6 +30,7 @@ class Observer:
     ) -> None:
         self._parameters, self._logger = parameters, logger
         self._transforms, self._odometry = transforms, odometry
+        self._said: set[str] = set()
 
     def observe(
         self, frames: tuple[Frame, ...], wait: float
@@ -48,17 +48,24 @@ class Observer:
             try:
                 camera = camera_of(frame.info, self._parameters.rectified)
                 image = image_to_rgb(frame.image)
+                require_size(camera, image.shape[1], image.shape[0])
                 base_from_cam = self._transforms.lookup(
-                    self._parameters.base_frame_id, header.frame_id
+                    self._parameters.base_frame_id, frame_name(header.frame_id)
                 )
             except (CameraError, ImageError, TransformError) as error:
                 reason = str(error)
                 continue
+            self._say_once(note_on(frame.info, self._parameters.rectified))
             if observed is None:
                 observed = Observed(frame.stamp, base_from_cam, self._at(header, wait))
             cam_from_rig = base_from_cam.inverse() @ observed.base_from_cam
             views.append(View(image, camera, cam_from_rig))
         return views, observed, reason
+
+    def _say_once(self, note: str) -> None:
+        if note and note not in self._said:
+            self._said.add(note)
+            self._logger.warning(note)
 
     def _at(self, header: Header, wait: float) -> Pose | None:
         if self._parameters.odometry == "topic":

@@ -20,6 +20,7 @@ from rclpy.parameter import Parameter
 from pixloc_ros.errors import InputError
 from pixloc_ros.localization import LocalizerOptions, TrackerOptions
 from pixloc_ros.options import override
+from pixloc_ros.sensors.frames import frame_name
 
 
 def _parameter(
@@ -128,6 +129,11 @@ def _descriptor(entry: Field[Any]) -> ParameterDescriptor:
     return descriptor
 
 
+def _taken(entry: Field[Any], value: Any) -> Any:
+    """The value as it is used: frames without the slash that ROS 1 allowed."""
+    return frame_name(value) if entry.name.endswith("_frame_id") else value
+
+
 def declare(node: Node) -> NodeParameters:
     """Declare all parameters and read them. Raises InputError for an impossible set."""
     values: dict[str, Any] = {}
@@ -139,7 +145,7 @@ def declare(node: Node) -> NodeParameters:
             value: Any = node.declare_parameter(_name(entry), default, _descriptor(entry)).value
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             raise InputError(f"parameter {_name(entry)}: {error}") from None
-        values[entry.name] = tuple(value or ()) if is_list else value
+        values[entry.name] = tuple(value or ()) if is_list else _taken(entry, value)
     parameters = NodeParameters(**values)
     reason = problem(parameters)
     if reason:
@@ -193,5 +199,7 @@ def updated(parameters: NodeParameters, changes: Sequence[Parameter]) -> NodePar
         if change.name in known:
             entry = known[change.name]
             is_list = isinstance(entry.default, tuple)
-            values[entry.name] = tuple(change.value or ()) if is_list else change.value
+            values[entry.name] = (
+                tuple(change.value or ()) if is_list else _taken(entry, change.value)
+            )
     return replace(parameters, **values)

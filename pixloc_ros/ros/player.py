@@ -13,47 +13,78 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import rclpy
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rosbags.highlevel import AnyReader, AnyReaderError
-from rosbags.typesys import Stores, get_typestore
+from rosbags.interfaces import Connection
 from rosgraph_msgs.msg import Clock
 
 from pixloc_ros.datasets.bag import IMAGE
-from pixloc_ros.ros.conversions import time_message
+from pixloc_ros.datasets.bag_reader import BagReader
+from pixloc_ros.errors import InputError
+from pixloc_ros.ros.conversions import seconds, time_message
 
+CLOCK = "/clock"
 CLOCK_STEP = 0.01
 PATIENCE = 60.0
 
 
-def _message_class(name: str) -> type:
+def _message_class(name: str) -> type | None:
+    """The installed type, or None."""
     package, _, kind = name.split("/")
-    return getattr(importlib.import_module(f"{package}.msg"), kind)
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), kind)
+    except (ImportError, AttributeError):
+        return None
 
 
 class Player(Node):
-    """Publishes the messages of a recording as they are, and /clock beside them."""
+    """Publishes the messages of a recording, and /clock beside them.
 
-    def __init__(self, reader: AnyReader) -> None:
+    The clock is the time of the recording. A simulation's recording has a clock of its own, by
+    which its messages are stamped: then that one is played, and no other. Messages of types that
+    are not installed, or are defined in another way, are left out and counted.
+    """
+
+    def __init__(self, reader: BagReader) -> None:
         super().__init__("pixloc_player")
         self._reader = reader
-        self._time = self.create_publisher(Clock, "/clock", 10)
-        self._topics: dict[str, Publisher] = {}
+        self._time = self.create_publisher(Clock, CLOCK, 10)
+        self._own_clock = reader.count(CLOCK) == 0
+        self._topics: dict[tuple[str, str], Publisher] = {}
+        self._skipped: dict[tuple[str, str], str] = {}
         for connection in reader.connections:
-            latched = connection.topic == "/tf_static"
-            qos = QoSProfile(
-                depth=10,
-                reliability=ReliabilityPolicy.RELIABLE,
-                durability=DurabilityPolicy.TRANSIENT_LOCAL
-                if latched
-                else DurabilityPolicy.VOLATILE,
-            )
-            kind = _message_class(connection.msgtype)
-            # names without the slash, so that a namespace and remaps apply
-            name = connection.topic if latched else connection.topic.lstrip("/")
-            self._topics[connection.topic] = self.create_publisher(kind, name, qos)
+            key = (connection.topic, connection.msgtype)
+            if key in self._topics or key in self._skipped or connection.topic == CLOCK:
+                continue
+            reason = self._add(connection)
+            if reason:
+                self._skipped[key] = reason
+
+    def _add(self, connection: Connection) -> str:
+        """A publisher for a topic, or why there can be none."""
+        kind = _message_class(connection.msgtype)
+        if kind is None:
+            return f"of {connection.msgtype}, which is not installed"
+        if not self._reader.as_defined_here(connection.msgtype):
+            return f"of {connection.msgtype}, which is defined in another way here"
+        latched = connection.topic == "/tf_static" or self._reader.latched(connection.topic)
+        qos = QoSProfile(
+            depth=10,
+            reliability=ReliabilityPolicy.RELIABLE,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+        )
+        static = connection.topic == "/tf_static"
+        # names without the slash, so that a namespace and remaps apply
+        name = connection.topic if static else connection.topic.removeprefix("/")
+        try:
+            publisher: Publisher = self.create_publisher(kind, name, qos)
+        except (InvalidTopicNameException, ValueError):
+            return f"on {connection.topic}, which is no name in ROS 2"
+        self._topics[connection.topic, connection.msgtype] = publisher
+        return ""
 
     def wait_for_listeners(self, count: int) -> str:
         """Wait until someone takes the images and `count` nodes the clock.
@@ -61,9 +92,8 @@ class Player(Node):
         Returns what was waited for in vain, or an empty string.
         """
         deadline = time.monotonic() + PATIENCE
-        wanted = [(self._time, count)]
-        if IMAGE in self._topics:
-            wanted.append((self._topics[IMAGE], 1))
+        images = [p for (topic, _), p in self._topics.items() if topic == IMAGE]
+        wanted = [(self._time, count), *((publisher, 1) for publisher in images)]
         for publisher, number in wanted:
             while publisher.get_subscription_count() < number:
                 if time.monotonic() > deadline:
@@ -74,26 +104,50 @@ class Player(Node):
 
     def play(self, rate: float) -> None:
         """Everything once, at `rate` times the speed of its stamps."""
-        begin = self._reader.start_time * 1e-9
+        begin = self._reader.start * 1e-9
         now = begin
+        clock: float | None = None
         started = time.monotonic()
-        for connection, stamp, raw in self._reader.messages():
+        everything = list(self._reader.topics())
+        for connection, stamp, raw in self._reader.raw(everything):
             target = stamp * 1e-9
             while now < target:
                 now = min(now + CLOCK_STEP, target)
                 time.sleep(max(started + (now - begin) / rate - time.monotonic(), 0.0))
-                self._time.publish(Clock(clock=time_message(now)))
-            self._topics[connection.topic].publish(bytes(raw))
+                if self._own_clock:
+                    self._tick(now)
+            if connection.topic == CLOCK:
+                content = self._reader.read(connection, stamp, raw)
+                told = None if content is None else seconds(content.clock)
+                if told is not None and (clock is None or told >= clock):
+                    clock = told
+                    self._tick(clock)
+                continue
+            self._publish(connection, raw)
         # let the last frame be answered on a running clock
+        last = now if self._own_clock or clock is None else clock
         for _ in range(round(2.0 / CLOCK_STEP)):
-            now += CLOCK_STEP * rate
+            last += CLOCK_STEP * rate
             time.sleep(CLOCK_STEP)
-            self._time.publish(Clock(clock=time_message(now)))
+            self._tick(last)
+
+    def _tick(self, now: float) -> None:
+        self._time.publish(Clock(clock=time_message(now)))
+
+    def _publish(self, connection: Connection, raw: bytes) -> None:
+        key = (connection.topic, connection.msgtype)
+        publisher = self._topics.get(key)
+        if publisher is None:
+            self._reader.left_out.add(self._skipped[key], connection.topic)
+            return
+        content = self._reader.as_ros2(connection, raw)
+        if content is not None:
+            publisher.publish(content)
 
 
 def run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m pixloc_ros.ros.player")
-    parser.add_argument("bag", type=Path, help="folder of a rosbag2 recording")
+    parser.add_argument("bag", type=Path, help="recording: a folder, .mcap, .db3, or ROS 1's .bag")
     parser.add_argument(
         "--listeners", type=int, default=1, help="nodes on /clock to wait for (default 1)"
     )
@@ -102,10 +156,9 @@ def run(arguments: Sequence[str]) -> int:
     if not 0.01 <= given.rate <= 100:
         parser.error(f"--rate {given.rate} is not in 0.01 to 100")
     try:
-        with (
-            AnyReader([given.bag], default_typestore=get_typestore(Stores.ROS2_KILTED)) as reader,
-            rclpy.init(),
-        ):
+        with BagReader(given.bag) as reader, rclpy.init():
+            for note in reader.notes:
+                print(note, file=sys.stderr)
             player = Player(reader)
             try:
                 missing = player.wait_for_listeners(given.listeners)
@@ -115,7 +168,12 @@ def run(arguments: Sequence[str]) -> int:
                 player.play(given.rate)
             finally:
                 player.destroy_node()
-    except (AnyReaderError, OSError) as error:
+            if reader.left_out:
+                print(reader.left_out.as_text(), file=sys.stderr)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
         print(f"error: {given.bag}: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -12,6 +12,7 @@ from pixloc_ros.errors import InputError
 from pixloc_ros.geometry import CameraError, Pose
 from pixloc_ros.localization import Belief
 from pixloc_ros.ros.conversions import pose_from_message, seconds
+from pixloc_ros.sensors.frames import frame_name
 
 SIGMA_M, SIGMA_DEG = 0.5, 15.0
 """What is assumed where no covariance is given, as AMCL does."""
@@ -22,9 +23,9 @@ def belief_of(message: PoseWithCovarianceStamped, frames: Collection[str]) -> Be
 
     Raises InputError with what is wrong with it.
     """
-    given = message.header.frame_id.lstrip("/")
-    if given not in frames:
-        known = " or ".join(map(repr, sorted(frames)))
+    given, known_frames = frame_name(message.header.frame_id), set(map(frame_name, frames))
+    if given not in known_frames:
+        known = " or ".join(map(repr, sorted(known_frames)))
         raise InputError(f"initialpose is in frame {given!r}, the map's is {known}")
     try:
         pose = pose_from_message(message.pose.pose)

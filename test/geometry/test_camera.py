@@ -117,7 +117,9 @@ def test_unproject_is_differentiable(model):
         offset[i] = step
         high, low = (camera.unproject(pixels.detach() + s * offset)[0] for s in (1, -1))
         numeric = ((high - low) / (2 * step)).sum(-1)
-        if "FISHEYE" in model or model == "FOV":  # at the very centre the branch is exact, its slope is not
+        if (
+            "FISHEYE" in model or model == "FOV"
+        ):  # at the very centre the branch is exact, its slope is not
             numeric, ours = numeric[[0, 2]], gradient[[0, 2], i]
         else:
             ours = gradient[:, i]

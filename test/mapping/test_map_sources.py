@@ -15,11 +15,11 @@ import torch
 from driving import worst
 from PIL import Image as Picture
 from PIL import TiffImagePlugin
+from pixloc_ros.cli.map_sources import _extract_depth
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from pixloc_ros.cli.main import main
-from pixloc_ros.cli.map_sources import _extract_depth
 from pixloc_ros.datasets import write_poses
 from pixloc_ros.datasets.rendered_room import make_room
 from pixloc_ros.errors import InputError

@@ -57,7 +57,7 @@ def _flatten(camera, x, y, z, jacobian):
     kind = int(camera[_LENS])
     s0, s1 = camera[_SHAPE], camera[_SHAPE + 1]
     one, two, near = _F(1.0), _F(2.0), _F(MIN_DEPTH)
-    if kind == _EQUIDISTANT or kind == _IN_TURN:
+    if kind in (_EQUIDISTANT, _IN_TURN):
         rho_sq = x * x + y * y
         on_axis = rho_sq < _F(1e-14) * max(z * z, near * near)
         rho = one if on_axis else math.sqrt(rho_sq)
@@ -131,9 +131,8 @@ def _project(camera, x, y, z, jacobian):
     )  # fmt: skip
     lower = one + u * (c[5] + u * (c[6] + u * c[7]))
     radial = upper / lower
-    growth = c[0] + u * (
-        two * c[1] + u * (_F(3) * c[4] + u * (_F(4) * c[12] + u * (_F(5) * c[13] + u * _F(6) * c[14])))
-    )  # fmt: skip
+    high = u * (_F(4) * c[12] + u * (_F(5) * c[13] + u * _F(6) * c[14]))
+    growth = c[0] + u * (two * c[1] + u * (_F(3) * c[4] + high))
     slope = (growth - radial * (c[5] + u * (two * c[6] + u * _F(3) * c[7]))) / lower
     rxx, rxy = radial + two * a * a * slope, two * a * b * slope
     ryy = radial + two * b * b * slope

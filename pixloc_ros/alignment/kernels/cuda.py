@@ -161,9 +161,7 @@ def _project(camera, x, y, z, lens):
     upper = 1.0 + u * (k1 + u * (k2 + u * (k3 + u * (n4 + u * (n5 + u * n6)))))
     lower = 1.0 + u * (k4 + u * (k5 + u * k6))
     radial = upper / lower
-    growth = k1 + u * (
-        2.0 * k2 + u * (3.0 * k3 + u * (4.0 * n4 + u * (5.0 * n5 + u * 6.0 * n6)))
-    )
+    growth = k1 + u * (2.0 * k2 + u * (3.0 * k3 + u * (4.0 * n4 + u * (5.0 * n5 + u * 6.0 * n6))))
     slope = (growth - radial * (k4 + u * (2.0 * k5 + u * 3.0 * k6))) / lower
     rxx = radial + 2.0 * a * a * slope
     rxy = 2.0 * a * b * slope
