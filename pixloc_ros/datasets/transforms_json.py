@@ -85,7 +85,9 @@ def read_transforms(path: Path, images: Path) -> Transforms:
         }
         key = json.dumps([said, size], sort_keys=True, default=str)
         try:
-            cameras[name] = made[key] = made.get(key) or camera_of_intrinsics(said, *size)
+            if key not in made:
+                made[key] = camera_of_intrinsics(said, *size)
+            cameras[name] = made[key]
         except CameraError as error:
             raise ListError(f"{where}: no usable intrinsics ({error})") from None
         poses[name] = _pose(frame, where)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import torch
 
 from pixloc_ros.alignment import LinearSystem, condition_number, pose_covariance
-from pixloc_ros.geometry import Camera
 from pixloc_ros.localization.gating import GateOptions, InlierModel, gate
 from pixloc_ros.localization.refinement import Query, Solution
 from pixloc_ros.localization.result import (
@@ -59,7 +58,7 @@ class Judge:
             visible=visible / max(compared, 1),
             inliers=int(inliers[best]) / max(visible, 1),
             matches=agreeing,
-            shift_px=self._shift(solution, queries[0].camera, best),
+            shift_px=self._shift(solution, queries, best),
             cost=float(system.cost[best]),
             condition=float(condition_number(system)[best]),
         )
@@ -81,14 +80,21 @@ class Judge:
         )
         return answer, best
 
-    def _shift(self, solution: Solution, camera: Camera, best: int) -> float:
-        """Median way of the points, in pixels, from the level before the finest to the answer."""
-        points = solution.observations[0].points - solution.frame.origin
-        before, after = (
-            camera.project(pose[best].to(torch.float64).transform(points))
-            for pose in (solution.before, solution.poses)
-        )
-        moved = (before[0] - after[0]).norm(dim=-1)[before[1] & after[1]]
+    def _shift(self, solution: Solution, queries: Sequence[Query], best: int) -> float:
+        """Median way of the points of all views, in pixels, from the level before the finest to
+        the answer.
+        """
+        ways = []
+        for query, observed in zip(queries, solution.observations, strict=True):
+            points = observed.points - solution.frame.origin
+            before, after = (
+                query.camera.project(
+                    (query.cam_from_rig @ pose[best].to(torch.float64)).transform(points)
+                )
+                for pose in (solution.before, solution.poses)
+            )
+            ways.append((before[0] - after[0]).norm(dim=-1)[before[1] & after[1]])
+        moved = torch.cat(ways)
         return float(moved.median()) if len(moved) else math.inf
 
     def _reprojections(

@@ -70,21 +70,21 @@ def gather(
 ) -> Observations:
     """What references saw of the surroundings of the views from starts (B,) cam_from_map.
 
-    camera: of the query, batch shape (). Observations of a point by several references stay
-    apart. Of more than `limit`, an even share of each reference is kept.
+    camera: of the query, batch shape (). No references give no observations, as for a camera of
+    a rig that sees nothing of the map. Observations of a point by several references stay apart.
+    Of more than `limit`, an even share of each reference is kept.
     """
     width, height = camera.size.tolist()
     left, top = MARGIN * width, MARGIN * height
     wider = camera.crop(-left, -top, width + 2 * left, height + 2 * top)
     counts = store.counts(references)
     # the observations of all references, one after the other
-    first = np.concatenate([[0], np.cumsum(counts)])
-    rows = torch.from_numpy(
-        np.repeat(store.rows(references) - first[:-1], counts) + np.arange(first[-1])
-    )
+    first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    begin = np.asarray(store.rows(references), np.int64) - first[:-1]
+    rows = torch.from_numpy(np.repeat(begin, np.asarray(counts, np.int64)) + np.arange(first[-1]))
     points = store.xyz[rows]
     _, valid = wider.project(starts.transform(points))
-    seen = np.flatnonzero(valid.reshape(-1, len(points)).any(0).numpy())
+    seen = np.flatnonzero(valid.reshape(len(starts.translation.reshape(-1, 3)), -1).any(0).numpy())
     if len(seen) > limit:
         share = np.searchsorted(seen, first)
         kept = [
@@ -102,5 +102,5 @@ def gather(
         points[chosen],
         rows[chosen],
         store.point[rows[chosen]].numpy(),
-        np.repeat(np.asarray(references), counts)[seen],
+        np.repeat(np.asarray(references, np.int64), np.asarray(counts, np.int64))[seen],
     )

@@ -14,6 +14,9 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from pixloc_ros.localization import Atlas, LocalizationResult, State
 
+OLD_S, FUTURE_S = 10.0, 1.0
+"""How far the stamp of an image may be off the clock before it is said."""
+
 
 class Journal:
     """Recent latencies and the last error, written by the worker and read by the executor."""
@@ -85,6 +88,17 @@ def localization_status(name: str, state: State, journal: Journal) -> Diagnostic
             latency_p95_ms=f"{p95:.1f}",
         ),
     )
+
+
+def stamp_problem(stamp: float, delay: float) -> str:
+    """What is wrong with an image's stamp, seconds, that is `delay` behind the clock."""
+    if stamp <= 0:
+        return "images have a stamp of zero: their driver has to stamp them"
+    if delay > OLD_S:
+        return f"images are stamped {delay:.1f} s ago: an old recording, or clocks that differ?"
+    if delay < -FUTURE_S:
+        return f"images are stamped {-delay:.1f} s in the future: do the clocks differ?"
+    return ""
 
 
 def input_status(

@@ -13,7 +13,7 @@ from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock, JumpThreshold, TimeJump
+from rclpy.clock import Clock, JumpThreshold, ROSClock, TimeJump
 from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -75,7 +75,10 @@ class LocalizationNode(LifecycleNode):
         self._requests = Requests()
         self._enabled = True
         self._active = False
+        # images that came, whatever became of them, and when they were last counted
+        self._came = 0
         self._heard = (time.monotonic(), 0)
+        self._input_problem = ""
         # the stamp of the last frame, and when it was done with
         self._frame_stamp = self._frame_done = 0.0
         self._accepted = -1e9
@@ -303,13 +306,18 @@ class LocalizationNode(LifecycleNode):
         self._requests.refuse(why)
 
     def _on_uncalibrated(self, camera: str) -> None:
-        self.get_logger().warning(
-            f"images but no camera_info yet ({camera}): nothing can be localized",
-            throttle_duration_sec=2.0,
-        )
+        self._came += 1
+        self._input_problem = f"images but no camera_info yet ({camera}): nothing can be localized"
+        self.get_logger().warning(self._input_problem, throttle_duration_sec=2.0)
 
     def _on_frames(self, frames: tuple[Frame, ...]) -> None:
+        self._came += 1
         self._delay = self._now() - frames[0].stamp
+        self._input_problem = tasks.stamp_problem(frames[0].stamp, self._delay)
+        if frames[0].stamp <= 0:
+            # neither odometry nor mounts can be looked up, and no transform can be dated
+            self.get_logger().error(self._input_problem, throttle_duration_sec=2.0)
+            return
         if not self._enabled:
             return
         rate, now = self.parameters.max_rate, time.monotonic()
@@ -412,6 +420,18 @@ class LocalizationNode(LifecycleNode):
         with self._lock:
             self.tracker.refuse(self._frame_stamp + silent, odometry)
 
+    def _clock_problem(self) -> str:
+        """Whether simulated time is wanted and nobody gives it."""
+        clock = self.get_clock()
+        simulated = isinstance(clock, ROSClock) and clock.ros_time_is_active
+        if not simulated or clock.now().nanoseconds:
+            return ""
+        problem = "use_sim_time is set, but nothing is received on /clock (ros2 bag play --clock)"
+        self.get_logger().warning(
+            problem, throttle_duration_sec=5.0, throttle_time_source_type=self._steady
+        )
+        return problem
+
     def _diagnose(self) -> None:
         if not self.context.ok():
             return
@@ -427,15 +447,13 @@ class LocalizationNode(LifecycleNode):
         if serving is not None:
             said.append(tasks.device_status(name, serving.network.device))
         if self._active:
-            mailbox = self._worker.mailbox
             then, before = self._heard
-            self._heard = (now, mailbox.received)
-            rate = max(mailbox.received - before, 0) / max(now - then, 1e-3)
+            self._heard = (now, self._came)
+            rate = max(self._came - before, 0) / max(now - then, 1e-3)
+            problem = self._clock_problem() or self._input_problem or self._odometry.problem
             said += [
                 tasks.localization_status(name, self.tracker.state, self.journal),
-                tasks.input_status(
-                    name, rate, self._delay, mailbox.dropped, self._odometry.problem
-                ),
+                tasks.input_status(name, rate, self._delay, self._worker.mailbox.dropped, problem),
             ]
         self._diagnostics.publish(said)
 

@@ -15,7 +15,6 @@ import torch
 from driving import worst
 from PIL import Image as Picture
 from PIL import TiffImagePlugin
-from pixloc_ros.cli.map_sources import _extract_depth
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
@@ -27,6 +26,7 @@ from pixloc_ros.features import read_image
 from pixloc_ros.geometry import Pose
 from pixloc_ros.mapping import PixMap, read_colmap
 from pixloc_ros.mapping.depth_points import add_depth_points
+from pixloc_ros.mapping.sources.bag import extract_depth
 from pixloc_ros.mapping.sparse_model import subset
 
 
@@ -223,14 +223,14 @@ def test_depth_of_a_bag(tmp_path):
                 raw = store.serialize_cdr(message, kind.__msgtype__)
                 writer.write(topics[topic], nanoseconds, raw)
     names = {1.008: "1.008000.jpg", 1.2: "1.200000.jpg"}
-    _extract_depth(tmp_path / "bag", "/depth", names, tmp_path / "depth")
+    extract_depth(tmp_path / "bag", "/depth", names, tmp_path / "depth")
     assert [path.name for path in (tmp_path / "depth").iterdir()] == ["1.008000.png"]
     assert (cv2.imread(str(tmp_path / "depth" / "1.008000.png"), -1) == 700).all()
-    _extract_depth(tmp_path / "bag", "/metres", names, tmp_path / "depth")
+    extract_depth(tmp_path / "bag", "/metres", names, tmp_path / "depth")
     kept = cv2.imread(str(tmp_path / "depth" / "1.008000.png"), -1)
     assert kept.tolist() == [[700, 0, 0]]
-    with pytest.raises(InputError, match="not depth images"):
-        _extract_depth(tmp_path / "bag", "/colour", names, tmp_path / "depth")
+    with pytest.raises(InputError, match="not depth"):
+        extract_depth(tmp_path / "bag", "/colour", names, tmp_path / "depth")
 
 
 def test_positions_by_gps(drive, network, tmp_path, capsys):

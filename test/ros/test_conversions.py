@@ -8,7 +8,6 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose as PoseMessage
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
-from pixloc_ros.datasets.camera_info import camera_of
 from pixloc_ros.geometry import CameraError, Pose
 from pixloc_ros.ros.conversions import (
     pose_from_message,
@@ -16,6 +15,7 @@ from pixloc_ros.ros.conversions import (
     seconds,
     time_message,
 )
+from pixloc_ros.sensors import camera_of
 
 K = [500.0, 0.0, 321.0, 0.0, 510.0, 243.0, 0.0, 0.0, 1.0]
 

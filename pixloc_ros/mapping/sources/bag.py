@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from pixloc_ros.datasets.text import write_text
 from pixloc_ros.errors import InputError
 from pixloc_ros.geometry import Camera, CameraError, Lens, Pose
 from pixloc_ros.identity import identity_of
+from pixloc_ros.left_out import LeftOut
 from pixloc_ros.mapping.sources.hloc import HlocFeatures
 from pixloc_ros.mapping.sources.poses import triangulate
 from pixloc_ros.mapping.sources.source import Source, Work
@@ -120,7 +121,11 @@ class FromBag:
             )
         if self.depth_topic:
             stamps = {float(Path(name).stem): name for name in entries}
-            self._extract_depth(stamps, undistorted, work)
+            left_out = extract_depth(
+                *(self.bag, self.depth_topic, stamps, work.folder / "depth"),
+                lambda depth: undistorted(depth, nearest=True),
+            )
+            work.say_left_out(left_out)
         write_text(listed, json.dumps([facts, entries]))
         work.say(f"{len(entries)} keyframes of {len(recorded)} images")
         return _posed(entries)
@@ -146,28 +151,39 @@ class FromBag:
                 continue
             yield Keyframe(stamp, image, map_from_cam.inverse())
 
-    def _extract_depth(
-        self, names: Mapping[float, str], undistorted: _Undistorted, work: Work
-    ) -> None:
-        """The depth image nearest in time to each keyframe, in millimetres, as files."""
-        folder = work.folder / "depth"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        stamps = np.array(sorted(names))
-        nearest = np.full(len(stamps), TOGETHER_S)
-        with BagImages(self.bag, self.depth_topic, depth=True) as recorded:
-            for stamp, depth in recorded:
-                number = int(np.abs(stamps - stamp).argmin())
-                apart = abs(stamps[number] - stamp)
-                if apart >= nearest[number]:
-                    continue
-                nearest[number] = apart
-                millimetres = np.rint(1000 * undistorted(depth, nearest=True))
-                path = (folder / names[float(stamps[number])]).with_suffix(".png")
-                _, packed = cv2.imencode(".png", np.clip(millimetres, 0, 65535).astype(np.uint16))
-                path.write_bytes(packed.tobytes())
-            recorded.left_out.what = "depth image"
-            work.say_left_out(recorded.left_out)
+
+def extract_depth(
+    bag: Path,
+    topic: str,
+    names: Mapping[float, str],
+    folder: Path,
+    undistorted: Callable[[np.ndarray], np.ndarray] = lambda depth: depth,
+) -> LeftOut:
+    """The depth image nearest in time to each stamp (seconds), in millimetres, as .png files.
+
+    names: of the files, by stamp; undistorted: what is done to each. Returns what was left out;
+    raises InputError where that is all there is.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    stamps = np.array(sorted(names))
+    nearest, read = np.full(len(stamps), TOGETHER_S), 0
+    with BagImages(bag, topic, depth=True) as recorded:
+        recorded.left_out.what = "depth image"
+        for stamp, depth in recorded:
+            read += 1
+            number = int(np.abs(stamps - stamp).argmin())
+            apart = abs(stamps[number] - stamp)
+            if apart >= nearest[number]:
+                continue
+            nearest[number] = apart
+            millimetres = np.clip(np.rint(1000 * undistorted(depth)), 0, 65535)
+            _, packed = cv2.imencode(".png", millimetres.astype(np.uint16))
+            path = (folder / names[float(stamps[number])]).with_suffix(".png")
+            path.write_bytes(packed.tobytes())
+        if not read:
+            raise InputError(f"{bag}: {topic}: {recorded.left_out.most or 'no images'}")
+        return recorded.left_out
 
 
 @dataclass(frozen=True)
