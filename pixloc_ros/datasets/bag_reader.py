@@ -68,6 +68,8 @@ class BagReader:
             self._open(_files(path, self.notes))
             self.ros1 = any(isinstance(part.reader, Reader1) for part in self._parts)
             self._store, self._unknown = _types(self.connections, self.ros1)
+            # types that are defined alike here
+            self._ros2 = get_typestore(Stores.ROS2_KILTED)
         except BaseException:
             self.close()
             raise
@@ -80,9 +82,7 @@ class BagReader:
                 reader.open()
                 found = tuple(c._replace(msgtype=full_name(c.msgtype)) for c in reader.connections)
                 self._parts.append(_Part(file, reader, found))
-            except MemoryError:
-                raise
-            # a damaged file can make the library raise anything
+            # a damaged file can make the library raise anything, or ask for all memory
             except Exception as error:
                 failed[file] = one_line(error)
         if not self._parts:
@@ -144,8 +144,6 @@ class BagReader:
         try:
             for connection, stamp, data in part.reader.messages(connections=asked):
                 yield own[connection.id], stamp, data
-        except MemoryError:
-            raise
         except Exception as error:
             self.left_out.add(
                 "break in the recording, after which nothing is read",
@@ -173,8 +171,6 @@ class BagReader:
         decode = self._store.deserialize_ros1 if self.ros1 else self._store.deserialize_cdr
         try:
             return decode(data, kind)
-        except MemoryError:
-            raise
         except Exception as error:
             self.left_out.add(
                 "damaged", f"{connection.topic} at {stamp * 1e-9:.3f} s: {one_line(error)}"
@@ -186,9 +182,7 @@ class BagReader:
         if not self.ros1:
             return bytes(data)
         try:
-            return bytes(self._store.ros1_to_cdr(data, connection.msgtype))
-        except MemoryError:
-            raise
+            return bytes(self._ros2.ros1_to_cdr(data, connection.msgtype))
         except Exception as error:
             self.left_out.add(
                 f"of {connection.msgtype} that ROS 2 has not", f"{connection.topic}: {error}"
@@ -200,7 +194,7 @@ class BagReader:
 
         A type that ROS 2 itself does not have is taken as it is.
         """
-        here = get_typestore(Stores.ROS2_KILTED).fielddefs
+        here = self._ros2.fielddefs
         if kind not in here:
             return not self.ros1
         there = self._store.fielddefs
@@ -331,7 +325,9 @@ def _types(connections: list[Connection], ros1: bool) -> tuple[Any, dict[str, st
                 unknown[connection.msgtype] = "without a definition"
             continue
         try:
-            known |= _definition(connection)
+            for kind, definition in _definition(connection).items():
+                if kind not in store.fielddefs or _extends(definition, store.fielddefs[kind]):
+                    known[kind] = definition
         except Exception as error:
             if connection.msgtype not in known:
                 unknown[connection.msgtype] = one_line(error)
@@ -345,6 +341,11 @@ def _types(connections: list[Connection], ros1: bool) -> tuple[Any, dict[str, st
                 unknown[connection.msgtype] = one_line(error)
         made = store
     return made, unknown
+
+
+def _extends(definition: Any, standard: Any) -> bool:
+    """Whether a definition has all fields of the standard's, by which messages are read."""
+    return {name for name, _ in standard[1]} <= {name for name, _ in definition[1]}
 
 
 def _definition(connection: Connection) -> dict[str, Any]:

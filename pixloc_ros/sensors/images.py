@@ -100,7 +100,8 @@ def decode_compressed_depth(data: np.ndarray, form: str = "") -> np.ndarray:
     if "compressedDepth" not in form:
         pixels = _unpack(data, form)
         if pixels.ndim != 2 or pixels.dtype not in (np.uint16, np.float32):
-            raise ImageError(f"compressed image ({form!r}) is not depth (16 bits, one channel)")
+            what = f" ({form!r})" if form else ""
+            raise ImageError(f"image{what} is not a depth image (16 bits, one channel)")
         return metres(pixels)
     if "rvl" in form.lower():
         raise ImageError(f"compressed depth ({form!r}): RVL is not supported, PNG is")
@@ -167,7 +168,6 @@ def _named(path: str | os.PathLike[str], decode: Any) -> np.ndarray:
 
 def _unpack(data: np.ndarray, form: str) -> np.ndarray:
     """(H, W) or (H, W, 3), as OpenCV orders colours, in the depth that is stored."""
-    what = f"compressed image ({form!r}, {len(data)} bytes)" if form else "image"
     pixels = None
     if len(data) and not _cut(data):
         try:
@@ -175,8 +175,8 @@ def _unpack(data: np.ndarray, form: str) -> np.ndarray:
         except cv2.error:
             pixels = None
     if pixels is None:
-        reason = "is empty" if len(data) == 0 else f"is not readable ({len(data)} bytes)"
-        raise ImageError(f"{what} {reason}")
+        kind = f"a readable compressed image ({form!r}, " if form else "a readable image ("
+        raise ImageError(f"not {kind}{len(data)} bytes)")
     return pixels
 
 

@@ -263,7 +263,7 @@ def test_evaluate_refuses_what_does_not_belong_together(tmp_path, capsys):
     truth.write_text("a 1 0 0 0 0 0 0\n")
     results.write_text("b 1 0 0 0 0 0 0\n")
     evaluate = ["evaluate", "--ground-truth", truth, "--results", results]
-    fails(capsys, evaluate, "b is not in")
+    fails(capsys, evaluate, "b and all others are not in")
     truth.write_text("")
     fails(capsys, evaluate, "no poses")
 

@@ -67,8 +67,9 @@ def test_encodings_in_sqlite(tmp_path):
     assert read.shape == (2, 3, 3)
     assert read[1, 2].tolist() == [5, 5, 5]
     strange = written(tmp_path / "c", [("/camera", image("plasma64", 9, range(18)))])
-    with BagImages(strange) as images, pytest.raises(InputError, match=r"/camera at 1\.000 s"):
-        list(images)
+    with BagImages(strange) as images:
+        assert list(images) == []
+        assert "/camera at 1.000 s: image encoding 'plasma64'" in images.left_out.most
 
 
 def test_which_topic(tmp_path):
@@ -88,11 +89,11 @@ def test_which_topic(tmp_path):
 
 
 def test_what_is_no_bag(tmp_path):
-    with pytest.raises(InputError, match="no such bag"):
+    with pytest.raises(InputError, match="no such recording"):
         BagImages(tmp_path / "none")
     (tmp_path / "a.mcap").write_bytes(b"not a bag at all")
-    with pytest.raises(InputError, match="not a readable bag"):
+    with pytest.raises(InputError, match="not a readable recording"):
         BagImages(tmp_path / "a.mcap")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(InputError, match="not a readable bag"):
+    with pytest.raises(InputError, match="no recording in it"):
         BagImages(tmp_path / "folder")

@@ -68,12 +68,11 @@ def test_mistakes(images):
         ([], {}, "no transforms"),
         ([frame("images/none")], {}, "no image 'images/none'"),
         ([frame("../../etc/passwd")], {}, "no image"),
-        ([frame("images/a", fl_x=3)], {}, "fl_x of its own"),
         ([frame("images/a", [[1, 2]])], {}, "not 4 x 4"),
         ([frame("images/a", scaled)], {}, "no rotation"),
         ([frame("images/a"), frame("images/a.png")], {}, "listed twice"),
         ([frame("images/a")], {"fl_x": "x"}, "no usable intrinsics"),
-        ([frame("images/a")], {"camera_model": "EQUIRECTANGULAR"}, "is not read"),
+        ([frame("images/a")], {"camera_model": "EQUIRECTANGULAR"}, "is not supported"),
     ):
         with pytest.raises(ListError, match=message):
             read(images, frames, **more)
@@ -81,3 +80,43 @@ def test_mistakes(images):
     path.write_text("{")
     with pytest.raises(ListError, match="no transforms"):
         read_transforms(path, images)
+
+
+def test_intrinsics_of_each_frame(images):
+    own = {"fl_x": 70.0, "cx": 40.0, "cy": 30.0, "w": 80, "h": 60}
+    alike = read(images, [frame("images/a", **own), frame("images/b", **own)])
+    camera, poses = alike
+    assert camera.focal.tolist() == [70, 70]
+    assert len(poses) == 2
+    unlike = read(images, [frame("images/a", **own), frame("images/b", **{**own, "fl_x": 80.0})])
+    assert unlike.cameras["a.png"].focal[0] == 70
+    assert unlike.cameras["b.jpg"].focal[0] == 80
+    with pytest.raises(ListError, match="several cameras"):
+        _ = unlike.camera
+
+
+def test_names_of_other_tools(images):
+    """Windows' separators, names below the folder, and a folder of smaller copies."""
+    for name in ("images\\a.png", ".\\images\\a", "a.png", "images_8/a.png", "./a"):
+        _, poses = read(images, [frame(name)])
+        assert list(poses) == ["a.png"]
+
+
+def test_frames_without_their_image_are_left_out_when_few(images):
+    frames = [frame("images/a"), frame("images/b"), frame("images/blurred")]
+    listed = read(images, frames)
+    assert list(listed.poses) == ["a.png", "b.jpg"]
+    assert listed.left_out.reasons == {"without its image": 1}
+    with pytest.raises(ListError, match="1 of 3 frames can be used: 2 without its image"):
+        read(images, [frame("images/a"), frame("images/c"), frame("images/d")])
+    (images / "b.jpg").write_bytes(b"no image")
+    listed = read(images, frames[:2])
+    assert listed.left_out.reasons == {"with an image that cannot be read": 1}
+
+
+def test_images_of_another_size(images):
+    smaller, _ = read(images, [frame("images/a")], fl_x=140.0, cx=80.0, cy=60.0, w=160, h=120)
+    assert smaller.focal.tolist() == [70, 70]
+    assert smaller.centre.tolist() == [40, 30]
+    with pytest.raises(ListError, match="80 x 60 pixels, w and h are 60 x 80"):
+        read(images, [frame("images/a")], w=60, h=80)

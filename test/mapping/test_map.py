@@ -233,7 +233,7 @@ def test_files_that_are_no_map(copy, make, message):
             lambda f: f["cameras"].__setitem__(
                 0, '{"model": "ODD", "width": 1, "height": 1, "params": []}'
             ),
-            "unknown camera",
+            "not supported",
         ),
     ],
 )

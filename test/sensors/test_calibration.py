@@ -39,7 +39,7 @@ def info(model="plumb_bob", d=(), capitals=False, **changes):
 
 
 def opencv(d, fisheye, k=K):
-    matrix, d, still = np.array(k).reshape(3, 3), np.array(d, float), np.zeros(3)
+    matrix, d = np.array(k).reshape(3, 3), np.array(d, float)
     if fisheye:
         four = np.resize(np.append(d, np.zeros(4)), 4)
         points = cv2.fisheye.projectPoints(

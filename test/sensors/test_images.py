@@ -177,7 +177,7 @@ def test_depth_is_no_image_and_an_image_no_depth():
         image_of(metres)
     with pytest.raises(ImageError, match="not depth"):
         depth_of(raw("rgb8", RGB))
-    with pytest.raises(ImageError, match="not depth"):
+    with pytest.raises(ImageError, match="not a depth image"):
         depth_of(packed("bgr8; jpeg compressed bgr8", jpeg(SMOOTH)))
     with pytest.raises(ImageError, match="of depth"):
         image_of(packed("16UC1; compressedDepth png", b"\0" * 40))
@@ -213,7 +213,7 @@ def test_compressed_depth():
     for form, data, text in (
         ("16UC1; compressedDepth rvl", b"\0" * 40, "RVL is not supported"),
         ("16UC1; compressedDepth png", b"\0" * 12, "12 bytes"),
-        ("16UC1; compressedDepth png", compressed_depth(pixels)[:40], "not readable"),
+        ("16UC1; compressedDepth png", compressed_depth(pixels)[:40], "not a readable"),
         ("32FC1; compressedDepth png", compressed_depth(pixels), "quantization"),
     ):
         with pytest.raises(ImageError, match=text):
@@ -300,7 +300,7 @@ def test_files(tmp_path):
         np.array([[0, 1.0]])
     )
     cv2.imwrite(str(tmp_path / "colour.png"), BGR)
-    with pytest.raises(ImageError, match=r"colour.png.*not depth"):
+    with pytest.raises(ImageError, match=r"colour.png.*not a depth image"):
         read_depth(tmp_path / "colour.png", 0.001)
     with pytest.raises(ImageError, match="no such image"):
         read_image(tmp_path / "none.png")

@@ -21,7 +21,6 @@ def at(x, w=1.0, **turn):
 
 def transform(parent, child, stamp=0, x=0.0, w=1.0):
     name = SimpleNamespace
-    rotation = name(x=0.0, y=0.0, z=0.0, w=w)
     return name(
         header=name(frame_id=parent, stamp=name(sec=stamp // SECOND, nanosec=stamp % SECOND)),
         child_frame_id=child,
