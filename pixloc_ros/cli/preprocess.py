@@ -43,7 +43,8 @@ def run(arguments: Sequence[str]) -> int:
     if not names:
         raise InputError(f"preprocess {given.kind}: name what to read")
     output.mkdir(parents=True, exist_ok=True)
-    failed = []
+    failed: list[str] = []
+    made: dict[Path, str] = {}
     for name in names:
         try:
             scene, stem = _read(given.kind, name, root, Path(given.sfm))
@@ -53,6 +54,13 @@ def run(arguments: Sequence[str]) -> int:
             print(f"left out: {error}")
             continue
         file = output / f"{stem}.npz"
+        if file in made:
+            failed.append(f"{name}: {file} is that of {made[file]} already; use another --output")
+            print(f"left out: {failed[-1]}")
+            continue
+        made[file] = name
+        if file.exists():
+            print(f"{file}: replaced")
         write_scene(scene, file)
         pairs = int((scene.overlap > 0.3).sum() - (scene.overlap.diagonal() > 0.3).sum())
         print(

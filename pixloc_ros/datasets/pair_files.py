@@ -72,6 +72,7 @@ def write_scene(scene: SceneFile, path: str | os.PathLike[str]) -> None:
     """Write a scene file (.npz) atomically."""
     path = Path(path)
     lengths = [len(o) for o in scene.observed]
+    widest = max((len(c.params) for c in scene.cameras), default=0)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with open(temporary, "wb") as file:
@@ -81,7 +82,7 @@ def write_scene(scene: SceneFile, path: str | os.PathLike[str]) -> None:
                 camera_model=np.array([c.model for c in scene.cameras]),
                 camera_size=np.array([(c.width, c.height) for c in scene.cameras]),
                 camera_params=np.array(
-                    [np.pad(c.params, (0, 12 - len(c.params))) for c in scene.cameras]
+                    [np.pad(c.params, (0, widest - len(c.params))) for c in scene.cameras]
                 ),
                 camera_count=np.array([len(c.params) for c in scene.cameras]),
                 camera_index=scene.camera_index,

@@ -202,7 +202,7 @@ def run_part(
     """
     part.results.parent.mkdir(parents=True, exist_ok=True)
     partial = part.results.with_name(part.results.name + ".partial.jsonl")
-    header = json.dumps(facts, sort_keys=True, default=str)
+    header = json.dumps({**facts, "asked": _asked(part, tasks)}, sort_keys=True, default=str)
     done = _read_partial(partial, header)
     left = [task for task in tasks if task.name not in done]
     begun = time.time()
@@ -224,6 +224,18 @@ def run_part(
     write_text(part.results.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
     partial.unlink()
     return entries
+
+
+def _asked(part: Part, tasks: Sequence[Task]) -> str:
+    """What the answers of a run depend on beside its settings, as a digest of its content."""
+    digest = hashlib.sha256(json.dumps(identity_of(part.sfm)).encode())
+    for task in tasks:
+        prior = None if task.prior is None else task.prior.matrix().tolist()
+        camera = [int(task.camera.lens), task.camera.numbers().tolist()]
+        image = identity_of(task.image)
+        facts = [task.name, str(task.image), image, camera, prior, task.references, task.inliers]
+        digest.update(json.dumps(facts, default=str).encode())
+    return digest.hexdigest()
 
 
 def _read_partial(path: Path, header: str) -> dict[str, dict[str, Any]]:
@@ -253,6 +265,8 @@ def poses_of(entries: Mapping[str, Mapping[str, Any]], name_parts: int) -> dict[
     for name, entry in entries.items():
         if entry["pose"] is not None:
             short = "/".join(name.split("/")[-name_parts:]) if name_parts else name
+            if short in named:
+                raise InputError(f"{name}: another query is {short} to the server, too")
             named[short] = Pose.from_quaternion(entry["pose"][:4], entry["pose"][4:])
     return named
 
