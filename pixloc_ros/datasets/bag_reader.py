@@ -6,8 +6,9 @@ what cannot is counted.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from heapq import merge
 from pathlib import Path
@@ -64,12 +65,20 @@ class BagReader:
         self.notes: list[str] = []
         self.left_out = LeftOut("message")
         self._parts: list[_Part] = []
+        self._opened = ExitStack()
         try:
-            self._open(_files(path, self.notes))
+            self._open(_files(path, self.notes, self._opened))
             self.ros1 = any(isinstance(part.reader, Reader1) for part in self._parts)
             self._store, self._unknown = _types(self.connections, self.ros1)
             # types that are defined alike here
             self._ros2 = get_typestore(Stores.ROS2_KILTED)
+            # recordings without definitions may be older than a change of some types
+            self._older = None if self.ros1 else get_typestore(Stores.ROS2_HUMBLE)
+            self._defined = {
+                c.msgtype
+                for c in self.connections
+                if c.msgdef.format != MessageDefinitionFormat.NONE
+            }
         except BaseException:
             self.close()
             raise
@@ -172,6 +181,9 @@ class BagReader:
         try:
             return decode(data, kind)
         except Exception as error:
+            if self._older is not None and kind not in self._defined:
+                with suppress(Exception):
+                    return self._older.deserialize_cdr(data, kind)
             self.left_out.add(
                 "damaged", f"{connection.topic} at {stamp * 1e-9:.3f} s: {one_line(error)}"
             )
@@ -210,6 +222,7 @@ class BagReader:
         while self._parts:
             with suppress(Exception):
                 self._parts.pop().reader.close()
+        self._opened.close()
 
     def __enter__(self) -> BagReader:
         return self
@@ -267,13 +280,18 @@ def _cure(file: Path) -> str:
     return ""
 
 
-def _files(path: Path, notes: list[str]) -> list[Path]:
-    """The files of a recording: not from its metadata alone, which may be absent or wrong."""
+def _files(path: Path, notes: list[str], opened: ExitStack) -> list[Path]:
+    """The files of a recording: not from its metadata alone, which may be absent or wrong.
+
+    opened: closes what had to be made for it.
+    """
     if not path.exists():
         raise BagError(f"{path}: no such recording")
     if path.is_file():
         if path.name == "metadata.yaml":
-            return _files(path.parent, notes)
+            return _files(path.parent, notes, opened)
+        if path.suffix in (".zstd", ".zst", ".gz", ".xz"):
+            raise BagError(f"{path}: compressed as a whole; unpack it first, or name its folder")
         if path.suffix not in STORAGES:
             raise BagError(f"{path}: not a recording (.mcap, .db3, .bag, or a folder of them)")
         return [path]
@@ -295,15 +313,28 @@ def _files(path: Path, notes: list[str]) -> list[Path]:
         return there
     missing = [file.name for file in listed if not file.is_file()]
     if compressed and not missing:
-        return [path]  # the library unpacks what was compressed as a whole
+        return [path]  # the library unpacks what was compressed
     if len(missing) == len(listed):
         if not there:
             raise BagError(f"{path}: {missing[0] if missing else 'no file'} is not there")
         notes.append(f"{path}: the files that metadata.yaml lists are not there, others are read")
         return there
+    here = [file for file in listed if file.is_file()]
     if missing:
-        notes.append(f"{path}: of {len(listed)} files {', '.join(missing)} is not there")
-    return [file for file in listed if file.is_file()]
+        count = len(missing)
+        notes.append(f"{path}: {count} of {len(listed)} files are not there ({missing[0]})")
+    return [_without_missing(told, here, opened)] if compressed else here
+
+
+def _without_missing(told: Mapping[str, Any], here: list[Path], opened: ExitStack) -> Path:
+    """A folder with the files that are there and metadata of them alone."""
+    folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+    for file in here:
+        (folder / file.name).symlink_to(file.resolve())
+    listed = {**told, "relative_file_paths": [file.name for file in here]}
+    content = yaml.safe_dump({"rosbag2_bagfile_information": listed})
+    (folder / "metadata.yaml").write_text(content, encoding="utf-8")
+    return folder
 
 
 def _types(connections: list[Connection], ros1: bool) -> tuple[Any, dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 
 import cv2
 import numpy as np
@@ -29,8 +30,8 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import get_types_from_msg
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from pixloc_ros.datasets.bag_images import BagImages
 from pixloc_ros.datasets.bag_poses import BagPoses
@@ -77,11 +78,45 @@ def test_a_recording_in_several_files(storage, tmp_path):
     first.unlink()
     assert stamps(path) == [3]
     with BagReader(path) as reader:
-        assert f"of 2 files {first.name} is not there" in reader.notes[0]
+        assert f"1 of 2 files are not there ({first.name})" in reader.notes[0]
     (path / "metadata.yaml").write_text("{")
     with BagReader(path) as reader:
         assert "metadata.yaml is damaged" in reader.notes[0]
         assert reader.count("/image") == 1
+
+
+@pytest.mark.parametrize("mode", [CompressionMode.FILE, CompressionMode.MESSAGE])
+def test_a_compressed_recording_of_which_a_file_is_missing(mode, tmp_path):
+    path = tmp_path / "packed"
+    writer = Writer(path, version=9, storage_plugin=StoragePlugin.SQLITE3)
+    writer.set_compression(mode, CompressionFormat.ZSTD)
+    with writer:
+        connection = writer.add_connection("/image", image(1.0).__msgtype__, typestore=STORE)
+        raw = STORE.serialize_cdr(image(1.0), connection.msgtype)
+        writer.write(connection, 10**9, raw)
+    assert stamps(path) == [1]
+    content = yaml.safe_load((path / "metadata.yaml").read_text())
+    content["rosbag2_bagfile_information"]["relative_file_paths"].append("lost.db3.zstd")
+    (path / "metadata.yaml").write_text(yaml.safe_dump(content))
+    assert stamps(path) == [1]
+
+
+def test_a_type_that_changed_since(tmp_path):
+    """Old SQLite keeps no definitions: Range of Humble has a field less than today's."""
+    humble = get_typestore(Stores.ROS2_HUMBLE)
+    kind = "sensor_msgs/msg/Range"
+    time = humble.types["builtin_interfaces/msg/Time"](1, 0)
+    head = humble.types["std_msgs/msg/Header"](time, "sonar")
+    message = humble.types[kind](head, 0, 0.1, 0.2, 4.0, 1.5)
+    path = tmp_path / "old"
+    with Writer(path, version=8, storage_plugin=StoragePlugin.SQLITE3) as writer:
+        connection = writer.add_connection("/sonar", kind, typestore=humble)
+        writer.write(connection, 10**9, humble.serialize_cdr(message, kind))
+    with sqlite3.connect(next(path.glob("*.db3"))) as database:
+        database.execute("DELETE FROM message_definitions")
+    with BagReader(path) as reader:
+        assert [m.content.range for m in reader.messages(["/sonar"])] == [1.5]
+        assert not reader.left_out
 
 
 def test_one_of_several_files_is_broken(tmp_path):
