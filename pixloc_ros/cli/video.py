@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from pixloc_ros.cli.options import CAMERA, Parser, network_of, parse_camera
+from pixloc_ros.datasets.bag_files import is_recording
 from pixloc_ros.datasets.bag_images import BagImages
-from pixloc_ros.datasets.bag_reader import is_recording
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import check_image, default_levels, extract_pyramid
 from pixloc_ros.geometry import Camera

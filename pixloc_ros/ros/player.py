@@ -68,7 +68,7 @@ class Player(Node):
         kind = _message_class(connection.msgtype)
         if kind is None:
             return f"of {connection.msgtype}, which is not installed"
-        if not self._reader.as_defined_here(connection.msgtype):
+        if not self._reader.types.as_defined_here(connection.msgtype):
             return f"of {connection.msgtype}, which is defined in another way here"
         latched = connection.topic == "/tf_static" or self._reader.latched(connection.topic)
         qos = QoSProfile(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from pixloc_ros.features import read_image
 from pixloc_ros.features.image import resized_shape
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.training.batch import PairBatch, StartOptions, draw_start
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -155,7 +158,7 @@ class ImagePairs:
                 kept.append(scene)
                 candidates.append(found)
             else:
-                print(f"{file}: no pair with an overlap of {least:g} to {most:g}, left out")
+                log.warning("%s: no pair with an overlap of %g to %g, left out", file, least, most)
         if not kept:
             raise InputError(
                 f"no scene has a pair with an overlap of {options.overlap[0]:g} to "

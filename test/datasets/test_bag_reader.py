@@ -33,9 +33,11 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from pixloc_ros.datasets.bag_files import BagError, is_recording
 from pixloc_ros.datasets.bag_images import BagImages
 from pixloc_ros.datasets.bag_poses import BagPoses
-from pixloc_ros.datasets.bag_reader import BagError, BagReader, full_name, is_recording
+from pixloc_ros.datasets.bag_reader import BagReader
+from pixloc_ros.datasets.bag_types import full_name
 from pixloc_ros.errors import InputError
 
 DRIVE = [("/image", t, image(t)) for t in (1.0, 2.0, 3.0)]
@@ -204,8 +206,8 @@ def test_a_type_that_nobody_knows_costs_its_topic(tmp_path):
     with BagReader(path) as reader:
         # the recording has its definition
         assert [m.content.text for m in reader.messages(["/odd"])] == ["hello"]
-        assert reader.as_defined_here("odd_msgs/msg/Odd")
-        assert reader.as_defined_here("sensor_msgs/msg/Image")
+        assert reader.types.as_defined_here("odd_msgs/msg/Odd")
+        assert reader.types.as_defined_here("sensor_msgs/msg/Image")
         assert not reader.left_out
 
 
@@ -420,7 +422,7 @@ def test_messages_of_ros1_as_ros2_takes_them(tmp_path):
     path = write_ros1(tmp_path / "a.bag", [("/image", 1.0, image(1.0, store=ROS1))])
     with BagReader(path) as reader:
         ((connection, _, raw),) = reader.raw(["/image"])
-        assert reader.as_defined_here(connection.msgtype)
+        assert reader.types.as_defined_here(connection.msgtype)
         message = STORE.deserialize_cdr(reader.as_ros2(connection, raw), connection.msgtype)
     assert np.array_equal(message.data, image(1.0).data)
     assert connection.msgtype != COMPRESSED
