@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import struct
 from collections.abc import Callable
@@ -83,7 +84,12 @@ def read_colmap(
     of them. Raises ModelError when it is missing, damaged, or has no images or points.
     """
     counted = LeftOut("part") if left_out is None else left_out
-    made = _read(model, counted)
+    try:
+        made = _read(model, counted)
+    except UnicodeDecodeError:
+        raise ModelError(f"{model}: a name of an image is not UTF-8") from None
+    except (KeyError, IndexError) as error:
+        raise ModelError(f"{model}: damaged COLMAP model ({error})") from None
     if counted and left_out is None:
         log.warning("COLMAP model: %s", counted.as_text())
     return made
@@ -173,10 +179,13 @@ def _load(path: Path) -> pycolmap.Reconstruction:
     else:
         _require_known_models(path / "cameras.txt")
     try:
-        return pycolmap.Reconstruction(str(path))
+        model = pycolmap.Reconstruction(str(path))
     except Exception as error:  # pycolmap raises many types for damaged files
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "unreadable"
         raise ModelError(f"{path}: damaged COLMAP model ({reason})") from None
+    if suffix == ".txt":
+        _require_counts(path, model)
+    return model
 
 
 def _camera_size(data: bytes, at: int) -> int:
@@ -217,6 +226,26 @@ def _require_known_models(path: Path) -> None:
             raise ModelError(f"{path}:{number}: camera model {given!r} is not supported")
 
 
+def _require_counts(path: Path, model: pycolmap.Reconstruction) -> None:
+    """Raise ModelError where a text model holds less than its headers say: it was cut."""
+    counts = {
+        "cameras": len(model.cameras),
+        "images": len(model.images),
+        "points3D": len(model.points3D),
+    }
+    for name, count in counts.items():
+        with open(path / f"{name}.txt", encoding="utf-8", errors="replace") as file:
+            header = "".join(line for line, _ in zip(file, range(5), strict=False))
+        found = re.search(r"^# Number of \w+: (\d+)", header, re.MULTILINE)
+        if found is None:
+            continue  # not by COLMAP, which ends every line
+        ended = (path / f"{name}.txt").read_bytes().endswith(b"\n")
+        if int(found[1]) != count or not ended:
+            raise ModelError(
+                f"{path / name}.txt: damaged COLMAP model (truncated: {count} of {found[1]})"
+            )
+
+
 def _walk(path: Path, record_size: Callable[[bytes, int], int]) -> None:
     """Raise ModelError unless a binary file of counted records ends where the last one does."""
     data = path.read_bytes()
@@ -225,7 +254,7 @@ def _walk(path: Path, record_size: Callable[[bytes, int], int]) -> None:
         at = 8
         for _ in range(count):
             at += record_size(data, at)
-    except (struct.error, ValueError):
+    except (struct.error, ValueError, OverflowError):
         at = -1
     except _UnknownModel as error:
         raise ModelError(f"{path}: {error}") from None
