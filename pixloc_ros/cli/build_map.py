@@ -36,6 +36,7 @@ from pixloc_ros.mapping.sources import (
 )
 from pixloc_ros.mapping.sources.depth import DepthFolder
 from pixloc_ros.mapping.sources.extend import Locate
+from pixloc_ros.mapping.sources.source import claim
 
 MANY = 60
 """Images from which on processes of their own are worth starting."""
@@ -73,7 +74,9 @@ def _parser() -> Parser:
     parser.add_argument("--bag", metavar="BAG", help="recording with images and poses")
     parser.add_argument("--output", required=True, metavar=f"FILE{SUFFIX}")
     parser.add_argument(
-        "--work", metavar="DIR", help="what lies in between (default: beside the output)"
+        "--work",
+        metavar="DIR",
+        help="a folder of its own for what lies in between (default: beside the output)",
     )
     parser.add_argument(
         "--min-track-length",
@@ -291,6 +294,7 @@ def run(arguments: Sequence[str]) -> int:
         levels = _levels(given.levels, len(network.strides))
     output = Path(given.output)
     folder = Path(given.work or given.output.removesuffix(SUFFIX) + ".work")
+    claim(folder)
     work = Work(folder, network, print, _bar)
     stages = work.stages
     with ExitStack() as stack:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,8 @@ from pixloc_ros.datasets import read_pairs, read_poses, read_queries, write_pose
 from pixloc_ros.datasets.sequence import pose_at, read_timestamps, read_trajectory
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import ImageError, read_image
-from pixloc_ros.geometry import Pose
+from pixloc_ros.geometry import Camera, Pose
+from pixloc_ros.left_out import LeftOut
 from pixloc_ros.localization import (
     Atlas,
     LocalizationResult,
@@ -49,6 +50,36 @@ class _Carried:
         if result.ok:
             self._last = (result.cam_from_map, odom_from_cam)
             self.frame = result.frame
+
+
+def _priors(path: str, queries: Mapping[str, Camera]) -> dict[str, Pose]:
+    """Start poses; those that are none, or of no query, are counted. Raises InputError."""
+    left_out = LeftOut("start pose")
+    poses = read_poses(path, left_out)
+    known = {name: pose for name, pose in poses.items() if name in queries}
+    if len(known) < len(poses):
+        stranger = next(name for name in poses if name not in queries)
+        left_out.add("of no query", stranger, len(poses) - len(known))
+    if left_out:
+        print(f"{path}: {left_out.as_text()}")
+    if not known:
+        raise InputError(f"{path}: no start pose of any query")
+    return known
+
+
+def _require_common_time(
+    path: str, odometry: Mapping[float, Pose], stamps: Sequence[float]
+) -> None:
+    """Raise InputError where no query has odometry, and say of how many it is."""
+    covered = sum(pose_at(odometry, stamp) is not None for stamp in stamps)
+    if covered == 0:
+        span = f"from {min(odometry):g} to {max(odometry):g} s" if odometry else "empty"
+        raise InputError(
+            f"{path}: no query is within the odometry ({span}; queries from {min(stamps):g} to "
+            f"{max(stamps):g} s)"
+        )
+    if covered < len(stamps):
+        print(f"{path}: {len(stamps) - covered} of {len(stamps)} queries are without odometry")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -101,11 +132,12 @@ def run(arguments: Sequence[str]) -> int:
     require_outputs(outputs, [given.map, given.weights, *lists])
     queries = read_queries(given.queries)
     pairs = read_pairs(given.pairs) if given.pairs else None
-    priors = read_poses(given.priors) if given.priors else {}
+    priors = _priors(given.priors, queries) if given.priors else {}
     odometry = read_trajectory(given.odometry) if given.odometry else {}
     if given.timestamps:
         stamps = read_timestamps(given.timestamps, queries)
         queries = {name: queries[name] for name in sorted(queries, key=stamps.__getitem__)}
+        _require_common_time(given.odometry, odometry, [stamps[name] for name in queries])
     folder = Path(given.images)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of images")

@@ -19,7 +19,7 @@ from pixloc_ros.left_out import LeftOut
 from pixloc_ros.localization import Localizer, Prior, RunFile
 from pixloc_ros.localization.run_file import SUFFIX as RUN_SUFFIX
 from pixloc_ros.mapping import PixMap
-from pixloc_ros.mapping.structure import PICTURES
+from pixloc_ros.mapping.structure import PICTURES, files_below
 from pixloc_ros.sensors import ImageError, read_image
 from pixloc_ros.visualization.features import draw_confidence
 from pixloc_ros.visualization.overlay import draw_frame, draw_result
@@ -27,7 +27,7 @@ from pixloc_ros.visualization.video import VideoWriter
 
 
 def _pictures(folder: Path) -> list[Path]:
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES)
+    found = [p for p in files_below(folder) if p.suffix.lower() in (*PICTURES, ".webp")]
     if not found:
         raise InputError(f"{folder}: no images in it")
     return found
@@ -52,7 +52,11 @@ class _Source:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         if self._bag is not None:
-            yield from (image for _, image in self._bag)
+            for stamp, image in self._bag:
+                try:
+                    yield check_image(image)
+                except ImageError as error:
+                    self.left_out.add("not usable", f"at {stamp:.3f} s: {error}")
             return
         for file in self._files:
             try:
@@ -117,8 +121,7 @@ def run(arguments: Sequence[str]) -> int:
         else:
             assert images is not None
             prior = None
-            for read in tqdm(images, total=len(images), unit="image"):
-                image = check_image(read)
+            for image in tqdm(images, total=len(images), unit="image"):
                 pyramid = extract_pyramid(network, image, wanted)
                 confidence.add(draw_confidence(image, pyramid.levels[0]))
                 if localizer is not None and shown is not None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from pixloc_ros.datasets.bag_poses import BACK_S
 from pixloc_ros.datasets.bag_reader import BagReader
 from pixloc_ros.errors import InputError
 from pixloc_ros.geometry import Camera, CameraError
@@ -18,8 +21,8 @@ KINDS = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 INFO = "sensor_msgs/msg/CameraInfo"
 TRANSPORTS = ("compressed", "compressedDepth")
 VIDEO = ("CompressedVideo", "FFMPEGPacket", "Packet")
-TRIED = 100
-"""Camera_infos that are looked at for one that is calibrated."""
+RECTIFIED = re.compile(r"(^|[_/])(rect|rectified|undist|undistorted)([_/]|$)|[a-z]Rect(ified)?\b")
+"""In names of topics of undistorted images."""
 
 
 class BagImages:
@@ -43,10 +46,11 @@ class BagImages:
         except InputError:
             self.close()
             raise
-        self.rectified = rectified
-        if rectified is None:
-            self.rectified = "rect" in _base(self.topic).rsplit("/", 1)[-1].split("_")
         self.notes = list(self._reader.notes)
+        self.rectified = bool(RECTIFIED.search(_base(self.topic)))
+        self._told = rectified is not None
+        if rectified is not None:
+            self.rectified = rectified
         # of the image that was read last
         self.frame = ""
 
@@ -72,12 +76,17 @@ class BagImages:
         Images that cannot be read, or have no stamp, are left out.
         """
         decode = depth_of if self._depth else image_of
+        newest = 0.0
         for _, time, message in self._reader.messages([self.topic], KINDS):
             where = f"{self.topic} at {time * 1e-9:.3f} s"
             stamp = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
             if stamp <= 0:
                 self.left_out.add("without a stamp", where)
                 continue
+            if stamp < newest - BACK_S:
+                self.left_out.add("after a clock that went back", where)
+                continue
+            newest = max(newest, stamp)
             try:
                 image = decode(message)
             except ImageError as error:
@@ -91,29 +100,63 @@ class BagImages:
 
     def camera(self) -> Camera:
         """Of the CameraInfo beside the images. Raises InputError where there is none."""
-        problem = ""
-        for message in self._infos():
+        topic = self._info_topic()
+        problem, found, others = "", None, 0
+        for _, _, message in self._reader.messages([topic], (INFO,)):
             try:
-                camera = camera_of(message, bool(self.rectified))
+                camera = camera_of(message, self._rectified_by(message))
             except CameraError as error:
                 problem = problem or str(error)
                 continue
-            note = note_on(message, bool(self.rectified))
-            if note and note not in self.notes:
-                self.notes.append(note)
-            return camera
-        if problem:
-            raise InputError(f"{self.path}: {problem}")
-        raise InputError(f"{self.path}: no camera_info beside {self.topic}")
+            if found is None:
+                found = camera
+                self._note(note_on(message, self.rectified))
+            elif not torch.equal(camera.numbers(), found.numbers()):
+                others += 1
+        if found is None:
+            raise InputError(f"{self.path}: {topic}: {problem or 'no message'}")
+        if others:
+            self._note(f"{topic}: {others} messages differ from the first, which is taken")
+        if self.rectified and not self._told:
+            self._note(f"{self.topic}: by its name of rectified images (--no-rectified if not)")
+        return found
 
-    def _infos(self) -> Iterator[Any]:
+    def _rectified_by(self, info: Any) -> bool:
+        """Whether P counts; a name alone cannot make it, where only K is there."""
+        p = np.asarray(getattr(info, "p", getattr(info, "P", ())), np.float64)
+        d = np.asarray(getattr(info, "d", getattr(info, "D", ())), np.float64)
+        if self.rectified and not self._told and not p.any() and not d.any():
+            return False
+        return self.rectified
+
+    def _note(self, note: str) -> None:
+        if note and note not in self.notes:
+            self.notes.append(note)
+
+    def _info_topic(self) -> str:
+        """The camera_info of the images, or the only one there is if it is of their frame."""
         infos = list(self._reader.topics((INFO,)))
-        beside = _base(self.topic).rsplit("/", 1)[0] + "/camera_info"
-        chosen = [beside] if beside in infos else infos if len(infos) == 1 else []
-        for number, message in enumerate(self._reader.messages(chosen, (INFO,))):
-            if number == TRIED:
-                return
-            yield message.content
+        space = _base(self.topic).rsplit("/", 1)[0]
+        if f"{space}/camera_info" in infos:
+            return f"{space}/camera_info"
+        near = [topic for topic in infos if topic.rsplit("/", 1)[0] == space]
+        if len(near) == 1:
+            return near[0]
+        missing = f"{self.path}: no camera_info beside {self.topic}"
+        if len(infos) != 1:
+            raise InputError(f"{missing}; there are {', '.join(infos) or 'none'}")
+        only, own = (self._first_frame(topic) for topic in (infos[0], self.topic))
+        if only != own:
+            raise InputError(
+                f"{missing}; the only one, {infos[0]}, is of {only!r}, not of {own!r}"
+            )
+        self._note(f"camera_info of {infos[0]} is taken for {self.topic}")
+        return infos[0]
+
+    def _first_frame(self, topic: str) -> str:
+        for message in self._reader.messages([topic], (*KINDS, INFO)):
+            return frame_name(message.content.header.frame_id)
+        return ""
 
     def close(self) -> None:
         self._reader.close()

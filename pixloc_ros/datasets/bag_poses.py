@@ -25,48 +25,80 @@ WITHIN = 1000
 """Nanoseconds within which a pose counts as of a stamp, which is kept in double precision."""
 
 
+BACK_S = 1.0
+"""Seconds by which a stamp may lie before an earlier message's: more is a clock that was reset."""
+
+
 class BagPoses:
     """The tree of frames that a bag tells of.
 
     topic: poses of `base` (or of an odometry's child frame) instead of what TF says of it.
-    left_out: what could not be used. Raises InputError for a bag or topic that is not there,
-    or a topic without any pose that can be used.
+    beside: a topic whose namespace's TF is meant, where robots have their own. left_out: what
+    could not be used. Raises InputError for a bag or topic that is not there, a topic without
+    any pose that can be used, or TF of which it is not clear whose is meant.
     """
 
-    def __init__(self, path: Path, topic: str = "", base: str = "base_link") -> None:
+    def __init__(
+        self, path: Path, topic: str = "", base: str = "base_link", beside: str = ""
+    ) -> None:
         self.path, self._topic, self._base = path, topic, frame_name(base)
         self.left_out = LeftOut("transform")
-        self._tree = TransformTree(tolerance=WITHIN)
+        # where nobody knows how a robot got from one place to another, it is not guessed
+        self._tree = TransformTree(tolerance=WITHIN, gaps=False)
+        # frames whose poses the topic gives, so that TF's do not count
+        self._placed: set[str] = set()
         with BagReader(path) as reader:
             if topic:
-                topic = self._topic = reader.named(topic, POSES, "poses")
-            told = [*reader.topics(TRANSFORMS), *([topic] if topic else [])]
-            placed = 0
-            for connection, _, message in reader.messages(told, (*TRANSFORMS, *POSES)):
-                if connection.topic == topic:
-                    placed += self._place(message)
-                    continue
-                if topic:
-                    # what the topic says of the base counts, not what TF does
-                    message = SimpleNamespace(
-                        transforms=[
-                            t
-                            for t in message.transforms
-                            if frame_name(t.child_frame_id) != self._base
-                            or connection.topic.endswith("tf_static")
-                        ]
-                    )
-                refused = self._tree.add(message, connection.topic.endswith("tf_static"))
-                if refused:
-                    self.left_out.add("without finite numbers or rotation", "", refused)
+                self._topic = reader.named(topic, POSES, "poses")
+                for message in reader.messages([self._topic], POSES):
+                    self._place(message.content)
+            told = self._transforms_beside(list(reader.topics(TRANSFORMS)), beside)
+            for connection, _, content in reader.messages(told, TRANSFORMS):
+                self._add(content, connection.topic.endswith("tf_static"))
             for reason, count in reader.left_out.reasons.items():
                 self.left_out.add(reason, reader.left_out.most, count)
-        if topic and not placed:
-            raise InputError(
-                f"{path}: no pose of {topic} can be used: {self.left_out.most or 'it is empty'}"
-            )
+        if topic and not self._placed:
+            why = self.left_out.most or "it is empty"
+            raise InputError(f"{path}: no pose of {self._topic} can be used: {why}")
 
-    def _place(self, message: Any) -> bool:
+    def _transforms_beside(self, topics: list[str], beside: str) -> list[str]:
+        """Of each of tf and tf_static those of the nearest namespace."""
+        chosen = []
+        for name in ("tf", "tf_static"):
+            own = [topic for topic in topics if topic.rsplit("/", 1)[-1] == name]
+            parts = beside.strip("/").split("/")
+            spaces = ["/" + "/".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
+            wanted = [f"{space}/{name}" for space in spaces] + [f"/{name}", name]
+            near = next((topic for topic in wanted if topic in own), None)
+            if near is None and len(own) > 1:
+                raise InputError(
+                    f"{self.path}: transforms on {', '.join(own)}: not clear whose are meant"
+                )
+            chosen += [near] if near else own
+        return chosen
+
+    def _add(self, message: Any, static: bool) -> None:
+        kept = []
+        for transform in message.transforms:
+            child = frame_name(transform.child_frame_id)
+            if child in self._placed:
+                continue
+            if not static and self._is_late(child, transform.header.stamp):
+                continue
+            kept.append(transform)
+        refused = self._tree.add(SimpleNamespace(transforms=kept), static)
+        if refused:
+            self.left_out.add("without finite numbers or rotation", "", refused)
+
+    def _is_late(self, child: str, stamp: Any) -> bool:
+        """Whether a clock went back: what comes then is of another run."""
+        nanoseconds = stamp.sec * 1_000_000_000 + stamp.nanosec
+        late = nanoseconds < self._tree.newest(child) - BACK_S * 1e9
+        if late:
+            self.left_out.add("after a clock that went back", child)
+        return late
+
+    def _place(self, message: Any) -> None:
         child = frame_name(getattr(message, "child_frame_id", "")) or self._base
         pose = getattr(message.pose, "pose", message.pose)
         p, q = pose.position, pose.orientation
@@ -75,12 +107,14 @@ class BagPoses:
         nanoseconds = stamp.sec * 1_000_000_000 + stamp.nanosec
         if nanoseconds <= 0:
             self.left_out.add("without a stamp", self._topic)
-            return False
+            return
+        if self._is_late(child, stamp):
+            return
         numbers = (p.x, p.y, p.z, q.w, q.x, q.y, q.z)
-        used = self._tree.put(parent, child, nanoseconds, numbers)
-        if not used:
+        if self._tree.put(parent, child, nanoseconds, numbers):
+            self._placed.add(child)
+        else:
             self.left_out.add("without finite numbers, rotation or frame", self._topic)
-        return used
 
     def roots(self, frame: str) -> list[str]:
         """A frame and all that it hangs on, the last one the root."""
@@ -93,14 +127,19 @@ class BagPoses:
         """
         chain = self.roots(frame)
         if target not in chain:
+            if not frame:
+                raise InputError(f"{self.path}: the images have no frame_id: --camera-frame")
             raise InputError(
                 f"{self.path}: {frame} hangs on {' < '.join(chain[1:]) or 'nothing'}, not on "
-                f"{target}: --frame, --pose-topic or --base-frame"
+                f"{target}: --frame, --pose-topic, --base-frame or --camera-frame"
             )
         for child in chain[: chain.index(target)]:
             parents = self._tree.parents(child)
             if len(parents) > 1:
-                raise InputError(f"{self.path}: {child} hangs on {' and on '.join(parents)}")
+                raise InputError(
+                    f"{self.path}: {child} hangs on {' and on '.join(parents)}: --base-frame of "
+                    "the poses?"
+                )
         try:
             return self._tree.lookup(target, frame, round(stamp * 1e9))
         except OutsideError:

@@ -13,7 +13,7 @@ from rosbags.interfaces import Connection, QosDurability
 from rosbags.rosbag1 import Reader as Reader1
 from rosbags.rosbag2 import Reader as Reader2
 
-from pixloc_ros.datasets.bag_files import BagError, cure, files_of, one_line
+from pixloc_ros.datasets.bag_files import BagError, cure, files_of, one_line, plain
 from pixloc_ros.datasets.bag_types import BagTypes, full_name
 from pixloc_ros.left_out import LeftOut
 
@@ -69,9 +69,9 @@ class BagReader:
                 failed[file] = one_line(error)
         if not self._parts:
             file, reason = next(iter(failed.items()))
-            raise BagError(f"{file}: not a readable recording ({reason}){cure(file)}")
+            raise BagError(f"{file}: not a readable recording ({reason}){cure(file, reason)}")
         for file, reason in failed.items():
-            self.notes.append(f"{file.name} is not read: {reason}{cure(file)}")
+            self.notes.append(f"{file.name} is not read: {reason}{cure(file, reason)}")
 
     @property
     def connections(self) -> list[Connection]:
@@ -131,7 +131,8 @@ class BagReader:
         asked = [c for c in part.reader.connections if c.id in own]
         try:
             for connection, stamp, data in part.reader.messages(connections=asked):
-                yield own[connection.id], stamp, data
+                # by message, where the metadata that says so is lost
+                yield own[connection.id], stamp, plain(data)
         except Exception as error:
             self.left_out.add(
                 "break in the recording, after which nothing is read",

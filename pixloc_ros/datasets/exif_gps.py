@@ -86,7 +86,8 @@ def _position(path: Path) -> tuple[tuple[float, float, float | None] | None, str
 
 def _degrees(parts: Any, reference: Any, negative: str) -> float | None:
     try:
-        degrees, minutes, seconds = (*map(float, parts), 0.0, 0.0)[:3]
+        listed = parts if isinstance(parts, (tuple, list)) else (parts,)
+        degrees, minutes, seconds = (*map(float, listed), 0.0, 0.0)[:3]
     except (ValueError, TypeError, ZeroDivisionError):
         return None
     value = degrees + minutes / 60 + seconds / 3600

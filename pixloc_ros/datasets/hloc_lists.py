@@ -55,12 +55,18 @@ def read_poses(path: str | os.PathLike[str], left_out: LeftOut | None = None) ->
             left_out.add("without a pose (NaN)", where)
             continue
         numbers = finite_numbers(where, fields[1:])[:7]
-        if not 1e-6 < np.linalg.norm(numbers[:4]) < 1e6:
-            raise ListError(f"{where}: the quaternion is zero, or absurdly large")
+        require_unit(where, numbers[:4], "name qw qx qy qz tx ty tz")
         if fields[0] in poses:
             raise ListError(f"{where}: {fields[0]} is listed twice")
         poses[fields[0]] = Pose.from_quaternion(numbers[:4], numbers[4:])
     return poses
+
+
+def require_unit(where: str, quaternion: np.ndarray, order: str) -> None:
+    """Raise ListError unless numbers are those of a rotation: those of another order are not."""
+    norm = float(np.linalg.norm(quaternion))
+    if abs(norm - 1) > 0.02:
+        raise ListError(f"{where}: the quaternion's norm is {norm:.3g}, not 1; expected {order!r}")
 
 
 def write_poses(path: str | os.PathLike[str], poses: Mapping[str, Pose]) -> None:

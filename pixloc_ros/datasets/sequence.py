@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pixloc_ros.datasets.hloc_lists import read_poses, read_queries
+from pixloc_ros.datasets.hloc_lists import read_poses, read_queries, require_unit
 from pixloc_ros.datasets.text import ListError, data_lines, finite_numbers, write_text
 from pixloc_ros.geometry import Camera, Pose
+from pixloc_ros.sensors.pose_series import known_between
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,7 @@ def read_trajectory(path: str | os.PathLike[str]) -> dict[float, Pose]:
         numbers = finite_numbers(where, fields)
         if len(numbers) != 8:
             raise ListError(f"{where}: expected 'seconds tx ty tz qx qy qz qw'")
-        if np.linalg.norm(numbers[4:]) < 1e-6:
-            raise ListError(f"{where}: the quaternion is zero")
+        require_unit(where, numbers[4:], "seconds tx ty tz qx qy qz qw")
         poses[float(numbers[0])] = Pose.from_quaternion(np.roll(numbers[4:], 1), numbers[1:4])
     return poses
 
@@ -74,7 +74,9 @@ def write_trajectory(path: str | os.PathLike[str], poses: Mapping[float, Pose]) 
 
 
 def pose_at(trajectory: Mapping[float, Pose], stamp: float) -> Pose | None:
-    """The pose of a trajectory at a stamp, interpolated; None outside of what it covers."""
+    """The pose of a trajectory at a stamp, interpolated; None outside of what it covers, and in
+    a gap (`pose_series.known_between`).
+    """
     stamps = sorted(trajectory)
     after = bisect_left(stamps, stamp)
     if after < len(stamps) and stamps[after] == stamp:
@@ -82,8 +84,10 @@ def pose_at(trajectory: Mapping[float, Pose], stamp: float) -> Pose | None:
     if after in (0, len(stamps)):
         return None
     first, second = stamps[after - 1], stamps[after]
-    share = (stamp - first) / (second - first)
-    return trajectory[first].interpolate(trajectory[second], share)
+    before, later = trajectory[first], trajectory[second]
+    if not known_between(before, later, second - first):
+        return None
+    return before.interpolate(later, (stamp - first) / (second - first))
 
 
 def read_timestamps(path: str | os.PathLike[str], names: Iterable[str]) -> dict[str, float]:
@@ -92,6 +96,8 @@ def read_timestamps(path: str | os.PathLike[str], names: Iterable[str]) -> dict[
     for where, entries in data_lines(path):
         if len(entries) != 2:
             raise ListError(f"{where}: expected 'name seconds'")
+        if entries[0] in stamps:
+            raise ListError(f"{where}: {entries[0]} is listed twice")
         stamps[entries[0]] = float(finite_numbers(where, entries[1:])[0])
     unknown = next((name for name in names if name not in stamps), None)
     if unknown is not None:

@@ -65,7 +65,8 @@ def read_transforms(path: Path, images: Path) -> Transforms:
     for number, frame in enumerate(frames):
         where = f"{path}: frame {number}"
         if not isinstance(frame, dict):
-            raise ListError(f"{where}: not a frame")
+            left_out.add("that are none", where)
+            continue
         listed = str(frame.get("file_path", ""))
         name = _name(listed, path, images)
         if name is None:
@@ -87,10 +88,14 @@ def read_transforms(path: Path, images: Path) -> Transforms:
         try:
             if key not in made:
                 made[key] = camera_of_intrinsics(said, *size)
-            cameras[name] = made[key]
+            pose = _pose(frame, where)
         except CameraError as error:
-            raise ListError(f"{where}: no usable intrinsics ({error})") from None
-        poses[name] = _pose(frame, where)
+            left_out.add("without usable intrinsics", f"{where}: {error}")
+            continue
+        except ListError as error:
+            left_out.add("without a usable pose", str(error))
+            continue
+        cameras[name], poses[name] = made[key], pose
     if 2 * len(poses) < len(frames) or not poses:
         raise ListError(
             f"{path}: {len(poses)} of {len(frames)} frames can be used: {left_out.most}"
@@ -108,6 +113,8 @@ def _pose(frame: Mapping[str, Any], where: str) -> Pose:
     turn = matrix[:3, :3]
     if np.abs(turn @ turn.T - np.eye(3)).max() > 1e-3 or np.linalg.det(turn) < 0:
         raise ListError(f"{where}: transform_matrix holds no rotation")
+    if matrix.shape == (4, 4) and np.abs(matrix[3] - [0, 0, 0, 1]).max() > 1e-6:
+        raise ListError(f"{where}: the last row of transform_matrix is not 0 0 0 1: by columns?")
     whole = np.eye(4)
     whole[:3] = matrix[:3]
     return Pose.from_matrix(torch.from_numpy(whole @ _FLIP)).inverse()
@@ -125,8 +132,10 @@ def _name(listed: str, path: Path, images: Path) -> str | None:
     """
     parts = Path(listed.replace("\\", "/")).parts
     root = images.resolve()
-    for base, first in ((path.parent, 0), *((images, n) for n in range(len(parts)))):
-        for suffix in ("", ".png", ".jpg", ".jpeg"):
+    # the same folder at another size: images_2 for images
+    copied = len(parts) > 1 and parts[0].split("_")[0] == images.name.split("_")[0]
+    for base, first in ((path.parent, 0), (images, 0), *([(images, 1)] if copied else [])):
+        for suffix in ("", ".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG"):
             try:
                 file = (base / Path(*parts[first:])).resolve()
                 file = file.with_name(file.name + suffix)

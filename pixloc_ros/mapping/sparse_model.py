@@ -160,16 +160,20 @@ def _possible(cam_from_world: pycolmap.Rigid3d) -> bool:
 def _load(path: Path) -> pycolmap.Reconstruction:
     if not path.is_dir():
         raise ModelError(f"{path}: no such folder with a COLMAP model")
-    for suffix in (".bin", ".txt"):
-        missing = [
-            n for n in ("cameras", "images", "points3D") if not (path / (n + suffix)).is_file()
-        ]
-        if not missing:
-            break
-        if len(missing) < 3:
-            raise ModelError(f"{path}: the COLMAP model lacks {missing[0]}{suffix}")
-    else:
-        raise ModelError(f"{path}: no COLMAP model (cameras, images, points3D as .bin or .txt)")
+    names = ("cameras", "images", "points3D")
+    lacking = {
+        suffix: [n + suffix for n in names if not (path / (n + suffix)).is_file()]
+        for suffix in (".bin", ".txt")
+    }
+    suffix = min(lacking, key=lambda kind: len(lacking[kind]))
+    if len(lacking[suffix]) == len(names):
+        below = sorted(p.parent.name for p in path.glob("*/cameras.*"))
+        hint = f"; there is one in {path / below[0]}" if below else ""
+        raise ModelError(
+            f"{path}: no COLMAP model (cameras, images, points3D as .bin or .txt){hint}"
+        )
+    if lacking[suffix]:
+        raise ModelError(f"{path}: the COLMAP model lacks {lacking[suffix][0]}")
     if suffix == ".bin":
         # pycolmap believes the counts of a truncated file, takes all memory for them, or
         # reads on with zeros
@@ -216,7 +220,7 @@ class _UnknownModel(Exception):
 def _require_known_models(path: Path) -> None:
     """Raise ModelError for a camera of a text model that pycolmap does not know."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: damaged COLMAP model ({error})") from None
     for number, line in enumerate(lines, 1):

@@ -39,7 +39,14 @@ MISPLACED = 0.3
 PARTNERS = 20
 """Of more images, with how many each is matched."""
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+"""Images that COLMAP reads."""
+
+OTHERS = (
+    *(".webp", ".heic", ".heif", ".avif", ".jp2", ".gif", ".ppm", ".pgm", ".jxl", ".exr"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw"),
+)
+"""Images that it does not read, or not everywhere."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +87,12 @@ def find_images(folder: Path, camera: Camera | None = None) -> tuple[list[str], 
     names: list[str] = []
     left_out = LeftOut("image")
     seen: dict[str, str] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES):
+    for path in files_below(folder):
         name = path.relative_to(folder).as_posix()
-        if len(name.split()) > 1:
-            left_out.add("with a space in the name, which COLMAP's lists cannot have", str(path))
+        reason = unfit(name)
+        if reason or path.suffix.lower() not in PICTURES:
+            if reason:
+                left_out.add(reason, str(path))
             continue
         try:
             height, width = read_image(path).shape[:2]
@@ -105,6 +114,28 @@ def find_images(folder: Path, camera: Camera | None = None) -> tuple[list[str], 
         why = f" ({left_out.most})" if left_out else ""
         raise ModelError(f"{folder}: {len(names)} images to map with, {LEAST} are needed{why}")
     return names, left_out
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files of a folder, in the order of names, through links to folders as well."""
+    found, seen = [], set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        place = os.path.realpath(root)
+        if place in seen:  # a link to a folder above it
+            folders.clear()
+            continue
+        seen.add(place)
+        found += [Path(root) / file for file in files]
+    return sorted(found)
+
+
+def unfit(name: str) -> str:
+    """Why COLMAP cannot have an image of this name, or an empty string."""
+    if Path(name).suffix.lower() in OTHERS:
+        return "of a format that COLMAP does not read (JPEG, PNG, BMP and TIFF are read)"
+    if len(name.split()) > 1 and Path(name).suffix.lower() in PICTURES:
+        return "with a space in the name, which COLMAP's lists cannot have"
+    return ""
 
 
 def _reader(camera: Camera) -> pycolmap.ImageReaderOptions:

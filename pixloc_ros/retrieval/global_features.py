@@ -47,14 +47,19 @@ def read_global_features(path: str | os.PathLike[str], names: Sequence[str]) -> 
         raise RetrievalError(f"{path}: no such file of global features")
     try:
         with h5py.File(path, "r") as file:
-            vectors = [np.asarray(file[name]["global_descriptor"], np.float32) for name in names]
+            vectors = [_vector(file, name, path) for name in names]
     except OSError:
         raise RetrievalError(f"{path}: truncated, or not an HDF5 file") from None
-    except (KeyError, ValueError, TypeError):
-        raise RetrievalError(f"{path}: lacks the global descriptor of a needed image") from None
     if len({v.shape for v in vectors}) != 1 or vectors[0].ndim != 1:
         raise RetrievalError(f"{path}: the global descriptors differ in shape")
     stacked = np.stack(vectors)
     if not np.isfinite(stacked).all():
         raise RetrievalError(f"{path}: holds descriptors that are not finite")
     return torch.from_numpy(stacked)
+
+
+def _vector(file: h5py.File, name: str, path: Path) -> np.ndarray:
+    try:
+        return np.asarray(file[name]["global_descriptor"], np.float32)
+    except (KeyError, ValueError, TypeError):
+        raise RetrievalError(f"{path}: lacks the global descriptor of {name}") from None

@@ -29,11 +29,16 @@ from pixloc_ros.ros.conversions import seconds, time_message
 CLOCK = "/clock"
 CLOCK_STEP = 0.01
 PATIENCE = 60.0
+MOST_LATCHED = 1000
+LONGEST_PAUSE = 3600.0
+"""Seconds without a message, after which a recording is of a machine whose clock was set."""
 
 
 def _message_class(name: str) -> type | None:
     """The installed type, or None."""
-    package, _, kind = name.split("/")
+    package, _, kind = name.partition("/msg/")
+    if not package.isidentifier() or not kind.isidentifier():
+        return None
     try:
         return getattr(importlib.import_module(f"{package}.msg"), kind)
     except (ImportError, AttributeError):
@@ -70,9 +75,13 @@ class Player(Node):
             return f"of {connection.msgtype}, which is not installed"
         if not self._reader.types.as_defined_here(connection.msgtype):
             return f"of {connection.msgtype}, which is defined in another way here"
+        if any(topic == connection.topic for topic, _ in self._topics):
+            return f"on {connection.topic}, which has another type as well"
         latched = connection.topic == "/tf_static" or self._reader.latched(connection.topic)
+        # whoever comes late gets all of what was latched, as from several publishers
+        depth = min(max(self._reader.count(connection.topic), 10), MOST_LATCHED) if latched else 10
         qos = QoSProfile(
-            depth=10,
+            depth=depth,
             reliability=ReliabilityPolicy.RELIABLE,
             durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
         )
@@ -81,7 +90,7 @@ class Player(Node):
         name = connection.topic if static else connection.topic.removeprefix("/")
         try:
             publisher: Publisher = self.create_publisher(kind, name, qos)
-        except (InvalidTopicNameException, ValueError):
+        except (InvalidTopicNameException, ValueError, RuntimeError):
             return f"on {connection.topic}, which is no name in ROS 2"
         self._topics[connection.topic, connection.msgtype] = publisher
         return ""
@@ -111,6 +120,9 @@ class Player(Node):
         everything = list(self._reader.topics())
         for connection, stamp, raw in self._reader.raw(everything):
             target = stamp * 1e-9
+            if target - now > LONGEST_PAUSE:
+                print(f"{target - now:.0f} s without a message are left out", file=sys.stderr)
+                begin, now, started = target, target, time.monotonic()
             while now < target:
                 now = min(now + CLOCK_STEP, target)
                 time.sleep(max(started + (now - begin) / rate - time.monotonic(), 0.0))

@@ -15,7 +15,11 @@ from pixloc_ros.geometry import Camera, CameraError, Lens
 from pixloc_ros.sensors.camera_info import camera_of, lens_of
 
 # Kalibr's distortion models by the names that ROS has for them
-_KALIBR = {"radtan": "plumb_bob", "equidistant": "equidistant", "none": "none"}
+_KALIBR = {
+    **dict.fromkeys(("radtan", "radial-tangential"), "plumb_bob"),
+    **dict.fromkeys(("equidistant", "equi"), "equidistant"),
+    "none": "none",
+}
 
 
 def read_camera(given: str) -> Camera:
@@ -58,7 +62,8 @@ def camera_of_file(path: str | os.PathLike[str], name: str = "") -> Camera:
     try:
         # OpenCV's own header is no YAML
         text = Path(path).read_text(encoding="utf-8-sig").replace("%YAML:1.0", "", 1)
-        content = yaml.load(text, _Loader)
+        # what `ros2 topic echo` prints ends with the begin of another document
+        content = next(iter(yaml.load_all(text, _Loader)), None)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
         raise CameraError(f"{path}: not YAML ({' '.join(str(error).split())[:200]})") from None
     if not isinstance(content, Mapping):
@@ -66,12 +71,20 @@ def camera_of_file(path: str | os.PathLike[str], name: str = "") -> Camera:
     try:
         if "camera_matrix" in content:
             return _of_ros(content)
-        chain = {k: v for k, v in content.items() if isinstance(v, Mapping) and "intrinsics" in v}
+        if "distortion_model" in content and ("k" in content or "K" in content):
+            return _of_message(content)
+        if "intrinsics" in content:  # EuRoC's sensor.yaml
+            return _of_kalibr({"camera": content}, "camera")
+        chain = {
+            str(k): v for k, v in content.items() if isinstance(v, Mapping) and "intrinsics" in v
+        }
         if chain:
             return _of_kalibr(chain, name)
         raise CameraError("neither camera_matrix nor a camera with intrinsics")
     except CameraError as error:
         raise CameraError(f"{path}: {error}") from None
+    except (ValueError, TypeError, OverflowError) as error:
+        raise CameraError(f"{path}: no calibration ({error})") from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -86,6 +99,8 @@ _Loader.add_constructor(
 def _of_ros(content: Mapping[str, Any]) -> Camera:
     """As `camera_calibration_parsers` writes it: what a CameraInfo would have."""
     model = content.get("distortion_model", content.get("camera_model", ""))
+    if content.get("fisheye_model") in (1, True):  # as OpenCV's sample writes it
+        model = "fisheye"
     rectified = "projection_matrix" in content
     info = SimpleNamespace(
         width=_count(content, "image_width"),
@@ -104,6 +119,32 @@ def _of_ros(content: Mapping[str, Any]) -> Camera:
     return camera_of(info)
 
 
+def _of_message(content: Mapping[str, Any]) -> Camera:
+    """A camera_info as `ros2 topic echo` prints it."""
+
+    def of(name: str, count: int | None) -> np.ndarray:
+        key = name if name in content else name.upper()
+        return _matrix(content, key, count) if key in content else np.zeros(count or 0)
+
+    roi = content.get("roi")
+    given = roi if isinstance(roi, Mapping) else {}
+    window = {k: int(given.get(k, 0)) for k in ("width", "height", "x_offset", "y_offset")}
+    return camera_of(
+        SimpleNamespace(
+            width=_count(content, "width"),
+            height=_count(content, "height"),
+            distortion_model=str(content["distortion_model"]),
+            k=of("k", 9),
+            d=of("d", None),
+            r=of("r", 9),
+            p=of("p", 12),
+            binning_x=int(content.get("binning_x", 0)),
+            binning_y=int(content.get("binning_y", 0)),
+            roi=SimpleNamespace(**window),
+        )
+    )
+
+
 def _of_kalibr(chain: Mapping[str, Any], name: str) -> Camera:
     if not name and len(chain) > 1:
         raise CameraError(f"cameras {', '.join(map(str, chain))}: choose one as FILE:NAME")
@@ -112,7 +153,12 @@ def _of_kalibr(chain: Mapping[str, Any], name: str) -> Camera:
         raise CameraError(f"no camera {name}; there are {', '.join(map(str, chain))}")
     camera = chain[name]
     numbers = _numbers(camera["intrinsics"], f"{name}: intrinsics")
-    d = _numbers(camera.get("distortion_coeffs", []), f"{name}: distortion_coeffs")
+    key = "distortion_coeffs"
+    if key not in camera and "distortion_coefficients" in camera:
+        key = "distortion_coefficients"
+    elif key not in camera and str(camera.get("distortion_model", "none")) != "none":
+        raise CameraError(f"{name}: distortion_coeffs is missing")
+    d = _numbers(camera.get(key, []), f"{name}: {key}")
     size = _numbers(camera.get("resolution", []), f"{name}: resolution")
     model = str(camera.get("camera_model", "pinhole"))
     distortion = str(camera.get("distortion_model", "none"))

@@ -14,12 +14,16 @@ CameraInfo = Any
 """A sensor_msgs/CameraInfo, of rclpy or of rosbags, of ROS 1 or 2."""
 
 _PERSPECTIVE = (
-    *("", "none", "pinhole", "plumb_bob", "radtan", "brown_conrady", "rational_polynomial"),
-    *("thin_prism", "opencv"),
+    *("", "none", "pinhole", "plumb_bob", "radtan", "radial_tangential", "brown_conrady"),
+    *("rational_polynomial", "thin_prism", "opencv"),
 )
 _FISHEYE = (
-    *("equidistant", "fisheye", "opencv_fisheye", "kannala_brandt", "kannala_brandt4", "kb4"),
+    *("equidistant", "equi", "fisheye", "opencv_fisheye"),
+    *("kannala_brandt", "kannala_brandt4", "kb4"),
 )
+
+SHORTEST = 0.01
+"""Image widths below which a focal length is not one in pixels."""
 
 COUNTS = (0, 4, 5, 8, 12, 14)
 """How many coefficients OpenCV's model has: k1 k2 p1 p2, k3, k4 k5 k6, s1 to s4, tau_x tau_y."""
@@ -42,10 +46,21 @@ def camera_of(info: CameraInfo, rectified: bool = False) -> Camera:
     if fx == 0.0:
         reason = "there is no rectified calibration" if rectified else "the camera is uncalibrated"
         raise CameraError(f"camera_info: {name} is zero, {reason}")
-    if skew != 0.0:
+    if abs(skew) > 1e-6 * abs(fx):
         raise CameraError(f"camera_info: {name} has a skew of {skew:g}, which is not supported")
+    zeros = [matrix[columns], *matrix[2 * columns : 2 * columns + 2]]
+    if any(abs(v) > 1e-6 * abs(fx) for v in zeros):
+        raise CameraError(
+            f"camera_info: {name} is not of the form fx 0 cx, 0 fy cy, 0 0 1: is it stored by "
+            "columns?"
+        )
     if info.width <= 0 or info.height <= 0:
         raise CameraError(f"camera_info: width {info.width}, height {info.height}")
+    if 0 < fx < SHORTEST * info.width:
+        raise CameraError(
+            f"camera_info: {name} has a focal length of {fx:g} for a width of {info.width}: is it "
+            "in pixels?"
+        )
     lens, numbers = (Lens.PERSPECTIVE, {}) if rectified else _lens(info)
     try:
         camera = Camera.of(
@@ -77,7 +92,7 @@ def lens_of(model: str, d: Sequence[float], where: str) -> tuple[Lens, dict[str,
     d: in OpenCV's order. Raises CameraError for a model or a number of coefficients that is
     not known; zeros more than a model has are none.
     """
-    name, values = model.strip().lower().replace(" ", "_"), [float(v) for v in d]
+    name, values = _named(model), [float(v) for v in d]
     if not np.isfinite(values).all():
         raise CameraError(f"{where}: D holds numbers that are not finite")
     if name in _FISHEYE:
@@ -141,8 +156,12 @@ def _windowed(camera: Camera, info: CameraInfo) -> Camera:
     return camera
 
 
+def _named(model: str) -> str:
+    return model.strip().lower().replace(" ", "_").replace("-", "_")
+
+
 def _model(info: CameraInfo) -> str:
-    return str(info.distortion_model).strip().lower()
+    return _named(str(info.distortion_model))
 
 
 def _coefficients(info: CameraInfo) -> np.ndarray:

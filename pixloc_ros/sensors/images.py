@@ -7,9 +7,10 @@ intrinsics belong to the stored pixels (COLMAP's do, too).
 from __future__ import annotations
 
 import os
+import re
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -31,6 +32,10 @@ ImageMessage = Any
 # as they are stored, but for an alpha channel and palettes
 _STORED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 _COLOURS = ("rgb", "bgr")
+# a marker of a JPEG with a segment, or its end: neither stuffing nor a restart
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+_END = 0xD9
+_ORIENTATION = 0x112
 # of image_transport's compressedDepth: format and two quantization parameters
 _DEPTH_HEADER = struct.Struct("<iff")
 _INVERSE_DEPTH = 0
@@ -171,7 +176,7 @@ def _unpack(data: np.ndarray, form: str) -> np.ndarray:
     pixels = None
     if len(data) and not _cut(data):
         try:
-            pixels = cv2.imdecode(data, _STORED)
+            pixels = cv2.imdecode(_upright(data), _STORED)
         except cv2.error:
             pixels = None
     if pixels is None:
@@ -181,10 +186,42 @@ def _unpack(data: np.ndarray, form: str) -> np.ndarray:
 
 
 def _cut(data: np.ndarray) -> bool:
-    """Whether the end of a JPEG is missing, which some decoders fill with gray."""
+    """Whether the end of a JPEG is missing, which some decoders fill with gray.
+
+    Segments are walked, as a preview in the header has an end of its own, and the film behind a
+    motion photograph may hold anything.
+    """
     if len(data) < 4 or data[0] != 0xFF or data[1] != 0xD8:
         return False
-    packed = data.tobytes()
-    # a preview in the header has an end of its own
-    scan = packed.rfind(b"\xff\xda")
-    return packed.rfind(b"\xff\xd9") < scan or scan < 0
+    packed, at = data.tobytes(), 2
+    while True:
+        found = _MARKER.search(packed, at)
+        if found is None:
+            return True
+        kind = packed[found.end() - 1]
+        if kind == _END:
+            return False
+        at = found.end()
+        if at + 2 > len(packed):
+            return True
+        # after the header of a scan its data follow, in which no marker but its end is
+        at += int.from_bytes(packed[at : at + 2], "big")
+
+
+def _upright(data: np.ndarray) -> np.ndarray:
+    """A TIFF whose orientation is set to none, as OpenCV turns these whatever it is asked."""
+    packed = data[:4].tobytes()
+    if packed not in (b"II*\0", b"MM\0*"):
+        return data
+    order: Literal["little", "big"] = "little" if packed[0] == 0x49 else "big"
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(data[at : at + size].tobytes(), order)
+
+    first = number(4, 4)
+    for entry in range(first + 2, first + 2 + 12 * number(first, 2), 12):
+        if number(entry, 2) == _ORIENTATION:
+            data = data.copy()
+            data[entry + 8 : entry + 10] = np.frombuffer((1).to_bytes(2, order), np.uint8)
+            break
+    return data

@@ -10,7 +10,7 @@ from pixloc_ros.geometry import Camera, CameraError, Lens
 
 KEYS = (
     *("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y", "camera_model"),
-    *("is_fisheye", "k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2"),
+    *("is_fisheye", "k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "distortion_params"),
 )
 """What a file, or one of its frames, may say of a camera."""
 
@@ -46,17 +46,33 @@ def camera_of_intrinsics(content: Mapping[str, Any], width: int, height: int) ->
     fx, fy = _focal(values, w, h)
     lens = _lens(content)
     names = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
-    given = {name: _number(content, name) for name in names if name in content}
+    given = _params(content)
+    given |= {name: _number(content, name) for name in names if name in content}
     if lens is Lens.EQUIDISTANT:
         stray = next((n for n in ("k5", "k6", "p1", "p2") if given.get(n)), None)
         if stray:
             raise CameraError(f"{stray} of a fisheye camera, which has k1 to k4")
         given = {n: given[n] for n in ("k1", "k2", "k3", "k4") if n in given}
         given["n4"] = given.pop("k4", 0.0)
+    elif "k4" in given and not (
+        given.get("k5") or given.get("k6") or content.get("camera_model") == "FULL_OPENCV"
+    ):
+        # nerfstudio's polynomial goes on to the 8th power, OpenCV's k4 is below the fraction
+        given["n4"] = given.pop("k4")
     camera = Camera.of(
         lens, (w, h), (fx, fy), (values.get("cx", w / 2), values.get("cy", h / 2)), given
     )
     return camera.resize(width, height)
+
+
+def _params(content: Mapping[str, Any]) -> dict[str, float]:
+    """Nerfstudio's list: k1, k2, k3, k4, p1, p2."""
+    values = content.get("distortion_params", [])
+    names = ("k1", "k2", "k3", "k4", "p1", "p2")
+    if not isinstance(values, list) or len(values) not in (0, len(names)):
+        raise CameraError(f"distortion_params is {values!r}, not a list of k1 k2 k3 k4 p1 p2")
+    listed = dict(zip(names, values, strict=bool(values)))
+    return {name: _number(listed, name) for name in listed}
 
 
 def _focal(values: Mapping[str, float], w: float, h: float) -> tuple[float, float]:

@@ -22,14 +22,28 @@ def pose_of_numbers(numbers: Numbers) -> Pose:
     return Pose.from_quaternion(numbers[3:], numbers[:3])
 
 
+GAP_S, GAP_M, GAP_DEG = 3.0, 0.5, 15.0
+"""Where poses are further apart than this, in time and in way or turn, nobody knows what was
+between them: a tracker that was lost, a receiver without satellites."""
+
+
+def known_between(before: Pose, after: Pose, seconds: float) -> bool:
+    """Whether two poses are near enough to each other to interpolate."""
+    if seconds <= GAP_S:
+        return True
+    metres, radians = before.inverse().distance(after.inverse())
+    return bool(metres <= GAP_M) and bool(radians <= math.radians(GAP_DEG))
+
+
 class PoseSeries:
     """Poses by stamp, interpolated. span: nanoseconds that are kept; None for all.
+    gaps: whether poses are interpolated however far apart they are, as tf2 does.
 
     Added in the order of stamps, which is what a driver does, one costs about a microsecond.
     """
 
-    def __init__(self, span: int | None = None) -> None:
-        self._span = span
+    def __init__(self, span: int | None = None, gaps: bool = True) -> None:
+        self._span, self._gaps = span, gaps
         self.stamps: list[int] = []
         self._numbers: list[Numbers] = []
 
@@ -82,4 +96,7 @@ class PoseSeries:
         first, second = self.stamps[after - 1], self.stamps[after]
         share = (stamp - first) / (second - first)
         before = pose_of_numbers(self._numbers[after - 1])
-        return before.interpolate(pose_of_numbers(self._numbers[after]), share)
+        later = pose_of_numbers(self._numbers[after])
+        if not self._gaps and not known_between(before, later, (second - first) * 1e-9):
+            return None
+        return before.interpolate(later, share)

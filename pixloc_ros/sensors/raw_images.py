@@ -166,7 +166,8 @@ def _pixels(
     if len(data) < needed:
         raise ImageError(f"image of {len(data)} bytes, {rows} rows of {step} need {needed}")
     spaced = np.lib.stride_tricks.as_strided(data, (rows, used), (step, 1), writeable=False)
-    pixels = np.ascontiguousarray(spaced).view(depth)
+    # a copy: messages are not written to, nor kept
+    pixels = np.array(spaced, order="C").view(depth)
     if depth.itemsize > 1 and big_endian != (sys.byteorder == "big"):
         pixels = pixels.byteswap()
     if encoding.channels == 1:

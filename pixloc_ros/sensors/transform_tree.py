@@ -22,14 +22,14 @@ class OutsideError(TransformError):
 
 class TransformTree:
     """Stamped transforms by child and parent. span: nanoseconds that are kept; None for all.
-    tolerance: nanoseconds within which a transform counts as of a stamp.
+    tolerance: nanoseconds within which a transform counts as of a stamp. gaps: see `PoseSeries`.
 
     A frame that is told of with several parents hangs on the one that was told last; where that
     matters to the caller, `parents` has them all. Not safe for threads.
     """
 
-    def __init__(self, span: int | None = None, tolerance: int = 0) -> None:
-        self._span, self._tolerance = span, tolerance
+    def __init__(self, span: int | None = None, tolerance: int = 0, gaps: bool = True) -> None:
+        self._span, self._tolerance, self._gaps = span, tolerance, gaps
         self._static: dict[str, tuple[str, Pose]] = {}
         self._moving: dict[str, dict[str, PoseSeries]] = {}
         # child -> the parent that was told last
@@ -70,10 +70,15 @@ class TransformTree:
             by_parent = self._moving[child] = {}
         series = by_parent.get(parent)
         if series is None:
-            series = by_parent[parent] = PoseSeries(self._span)
+            series = by_parent[parent] = PoseSeries(self._span, self._gaps)
         series.add(stamp, numbers)
         self._latest[child] = parent
         return True
+
+    def newest(self, child: str) -> int:
+        """Nanoseconds of the latest transform of a frame; zero without any."""
+        series = self._moving.get(child, {}).values()
+        return max((s.stamps[-1] for s in series), default=0)
 
     def clear(self) -> None:
         """Forget what moves."""
@@ -124,6 +129,7 @@ class TransformTree:
             return series.newest()
         pose = series.at(stamp, self._tolerance)
         if pose is None:
-            edge = "before" if stamp < series.stamps[0] else "after"
+            inside = series.stamps[0] <= stamp <= series.stamps[-1]
+            edge = "before" if stamp < series.stamps[0] else "in a gap of" if inside else "after"
             raise OutsideError(f"{parent} to {child}: {edge} the transforms that are known")
         return pose

@@ -34,7 +34,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from pixloc_ros.datasets.bag_files import BagError, is_recording
-from pixloc_ros.datasets.bag_images import BagImages
+from pixloc_ros.datasets.bag_images import RECTIFIED, BagImages
 from pixloc_ros.datasets.bag_poses import BagPoses
 from pixloc_ros.datasets.bag_reader import BagReader
 from pixloc_ros.datasets.bag_types import full_name
@@ -426,3 +426,136 @@ def test_messages_of_ros1_as_ros2_takes_them(tmp_path):
         message = STORE.deserialize_cdr(reader.as_ros2(connection, raw), connection.msgtype)
     assert np.array_equal(message.data, image(1.0).data)
     assert connection.msgtype != COMPRESSED
+
+
+def test_two_robots_in_one_recording(tmp_path):
+    """Each has its own TF with the same names of frames, as Nav2 does it."""
+    entries = [
+        ("/robot1/camera/image", 1.0, image(1.0)),
+        ("/robot1/tf", 1.0, transforms(("map", "camera", 1.0, 1, 1))),
+        ("/robot2/tf", 1.0, transforms(("map", "camera", 1.0, -100, 1))),
+    ]
+    path = write(tmp_path / "two", entries)
+    for beside, x in (("/robot1/camera/image", 1), ("/robot2/camera/image", -100)):
+        found = BagPoses(path, beside=beside).pose("map", "camera", 1.0)
+        assert found.translation[0] == x
+    with pytest.raises(InputError, match="/robot1/tf, /robot2/tf: not clear whose"):
+        BagPoses(path, beside="/camera/image")
+    alone = BagPoses(write(tmp_path / "one", entries[:2]), beside="/camera/image")
+    assert alone.pose("map", "camera", 1.0).translation[0] == 1
+
+
+def test_a_simulation_that_was_reset(tmp_path):
+    """What comes with the same stamps again is of another run."""
+    runs = [(1.0 + n / 10, 0) for n in range(40)] + [(1.05 + n / 10, -50) for n in range(10)]
+    entries = [
+        entry
+        for number, (stamp, x) in enumerate(runs)
+        for entry in (
+            ("/image", 100 + number / 10, image(stamp)),
+            ("/tf", 100 + number / 10, transforms(("map", "camera", stamp, x, 1))),
+        )
+    ]
+    path = write(tmp_path / "reset", entries)
+    poses = BagPoses(path)
+    assert poses.left_out.reasons == {"after a clock that went back": 10}
+    with BagImages(path) as images:
+        for stamp, _ in images:
+            assert poses.pose("map", "camera", stamp).translation[0] == 0
+        assert images.left_out.reasons == {"after a clock that went back": 10}
+
+
+def test_a_gap_in_the_poses_is_not_bridged(tmp_path):
+    far = [(1.0, 0), (2.0, 1), (30.0, 50), (31.0, 51)]
+    near = [(1.0, 0), (30.0, 0.1)]
+    for places, known in ((far, False), (near, True)):
+        entries = [("/p", stamp, pose(stamp, x)) for stamp, x in places]
+        poses = BagPoses(write(tmp_path / f"gap{known}", entries), "/p")
+        assert (poses.pose("map", "base_link", 15.0) is not None) == known
+        assert poses.pose("map", "base_link", 1.0) is not None
+
+
+def test_poses_of_a_frame_that_tf_tells_of_as_well(tmp_path):
+    """A footprint below the base: what the topic says of it counts."""
+    odometry = STORE.types["nav_msgs/msg/Odometry"]
+    covariance = np.zeros(36)
+    vector = STORE.types["geometry_msgs/msg/Vector3"](0.0, 0.0, 0.0)
+    twist = STORE.types["geometry_msgs/msg/TwistWithCovariance"](
+        STORE.types["geometry_msgs/msg/Twist"](vector, vector), covariance
+    )
+    placed = STORE.types["geometry_msgs/msg/PoseWithCovariance"]
+
+    def moving(stamp):
+        there = pose(stamp, 4)
+        return odometry(there.header, "footprint", placed(there.pose, covariance), twist)
+
+    entries = [
+        ("/tf_static", 1.0, transforms(("footprint", "base_link", 0.0, 1, 1))),
+        ("/tf_static", 1.0, transforms(("base_link", "camera", 0.0, 0.5, 1))),
+        *(("/tf", t, transforms(("odom", "footprint", t, 70, 1))) for t in (1.0, 2.0)),
+        *(
+            (
+                "/gt",
+                t,
+                odometry(
+                    pose(t, 4).header, "footprint", placed(pose(t, 4).pose, covariance), twist
+                ),
+            )
+            for t in (1.0, 2.0)
+        ),
+    ]
+    poses = BagPoses(write(tmp_path / "footprint", entries), "/gt")
+    assert poses.pose("map", "camera", 1.5).translation[0] == 5.5
+
+
+def test_whose_camera_info_it_is(tmp_path):
+    """The only one of a recording may be that of another camera."""
+    other = info(1.0, focal=90.0)
+    other.header.frame_id = "depth_camera"
+    entries = [("/color/image", 1.0, image(1.0)), ("/depth/camera_info", 1.0, other)]
+    with (
+        BagImages(write(tmp_path / "other", entries)) as images,
+        pytest.raises(InputError, match="the only one, /depth/camera_info, is of 'depth_camera'"),
+    ):
+        images.camera()
+    entries[1] = ("/info", 1.0, info(1.0))
+    with BagImages(write(tmp_path / "own", entries)) as images:
+        assert images.camera().focal[0] == 60
+        assert images.notes == ["camera_info of /info is taken for /color/image"]
+    zoomed = [
+        ("/cam/image", 1.0, image(1.0)),
+        ("/cam/camera_info_rect", 1.0, info(1.0)),
+        ("/cam/camera_info_rect", 2.0, info(2.0, focal=61.0)),
+        ("/other/camera_info", 1.0, info(1.0)),
+    ]
+    with BagImages(write(tmp_path / "zoomed", zoomed)) as images:
+        assert images.camera().focal[0] == 60
+        assert "1 messages differ from the first" in images.notes[0]
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        *("/l/image_rectified", "/l/rectified_image", "/l/image_undistorted", "/l/rect/image"),
+        *("/l/imageRect", "/l/image_rect_color/compressed"),
+    ],
+)
+def test_names_of_rectified_images(topic, tmp_path):
+    message = image(1.0)
+    if topic.endswith("compressed"):
+        message = compressed(1.0, cv2.imencode(".jpg", picture())[1])
+    entries = [(topic, 1.0, message), ("/l/camera_info", 1.0, info(1.0, d=[0.1] * 5))]
+    if "/rect/" in topic:
+        entries[1] = ("/l/rect/camera_info", *entries[1][1:])
+    with BagImages(write(tmp_path / "r", entries), topic) as images:
+        assert images.camera().focal[0] == 50
+        assert "by its name of rectified images" in images.notes[0]
+    assert not RECTIFIED.search("/direct/image_raw")
+
+
+def test_rectified_by_name_without_a_rectified_calibration(tmp_path):
+    plain = info(1.0)
+    plain.p[:] = 0
+    entries = [("/l/image_rect", 1.0, image(1.0)), ("/l/camera_info", 1.0, plain)]
+    with BagImages(write(tmp_path / "r", entries)) as images:
+        assert images.camera().focal[0] == 60

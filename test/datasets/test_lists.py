@@ -60,12 +60,12 @@ def test_pairs_keep_their_rank(file):
         (read_queries, QUERY + QUERY, ":2: a.jpg is listed twice"),
         (read_queries, b"\xff\xfe\x00\x9c", "not a text file"),
         (read_poses, "a 1 0 0 0 0 0\n", ":1: expected 'name qw"),
-        (read_poses, "a 0 0 0 0 0 0 0\n", ":1: the quaternion is zero"),
+        (read_poses, "a 0 0 0 0 0 0 0\n", ":1: the quaternion's norm is 0"),
         (read_poses, "a 1 0 0 0 inf 0 0\n", ":1: a number is not finite"),
         (read_poses, "a 1 0 0 0 0 0 0\na 1 0 0 0 0 0 0\n", ":2: a is listed twice"),
         (read_pairs, "q\n", ":1: expected 'query reference'"),
         (read_trajectory, "1 2 3\n", ":1: expected 'seconds"),
-        (read_trajectory, "1 0 0 0 0 0 0 0\n", ":1: the quaternion is zero"),
+        (read_trajectory, "1 0 0 0 0 0 0 0\n", ":1: the quaternion's norm is 0"),
     ],
 )
 def test_bad_lists_name_file_and_line(file, reader, text, message):

@@ -71,7 +71,7 @@ def test_mistakes(images):
         ([frame("images/a", [[1, 2]])], {}, "not 4 x 4"),
         ([frame("images/a", scaled)], {}, "no rotation"),
         ([frame("images/a"), frame("images/a.png")], {}, "listed twice"),
-        ([frame("images/a")], {"fl_x": "x"}, "no usable intrinsics"),
+        ([frame("images/a")], {"fl_x": "x"}, "without usable intrinsics"),
         ([frame("images/a")], {"camera_model": "EQUIRECTANGULAR"}, "is not supported"),
     ):
         with pytest.raises(ListError, match=message):

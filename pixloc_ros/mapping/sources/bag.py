@@ -58,7 +58,7 @@ class FromBag:
         """Raises InputError. Messages that cannot be used cost only themselves."""
         images = work.folder / "images"
         with BagImages(self.bag, self.topic, rectified=self.rectified) as recorded:
-            poses = BagPoses(self.bag, self.pose_topic, self.base_frame)
+            poses = BagPoses(self.bag, self.pose_topic, self.base_frame, recorded.topic)
             camera = self.camera or recorded.camera()
             for note in recorded.notes:
                 work.say(note)
@@ -144,7 +144,12 @@ class FromBag:
                 yield None
                 continue
             frame = frame_name(self.camera_frame) or recorded.frame
-            map_from_cam = poses.pose(target, frame, stamp)
+            try:
+                map_from_cam = poses.pose(target, frame, stamp)
+            except InputError as error:
+                recorded.left_out.add("of a frame without a pose", str(error))
+                yield None
+                continue
             if map_from_cam is None:
                 recorded.left_out.add("without a pose at their stamp", where)
                 yield None

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from pixloc_ros.datasets.hloc_features import read_keypoints, read_matches
 from pixloc_ros.identity import Identity, identity_of
+from pixloc_ros.left_out import LeftOut
+from pixloc_ros.mapping.sources.source import Work
 from pixloc_ros.mapping.structure import LocalFeatures
 
 
@@ -18,10 +20,16 @@ class HlocFeatures:
     features: Path
     matches: Path
 
-    def read(self, names: Sequence[str]) -> LocalFeatures:
-        """Of these images. Raises ListError."""
-        keypoints = read_keypoints(self.features, names)
-        return LocalFeatures(keypoints, read_matches(self.matches, keypoints))
+    def read(self, names: Sequence[str], work: Work) -> LocalFeatures:
+        """Of these images; those without, and pairs that do not fit, are left out.
+
+        Raises ListError.
+        """
+        left_out = LeftOut("entry")
+        keypoints = read_keypoints(self.features, names, left_out)
+        matches = read_matches(self.matches, keypoints, left_out)
+        work.say_left_out(left_out)
+        return LocalFeatures(keypoints, matches)
 
     def identity(self) -> list[Identity]:
         return [identity_of(self.features), identity_of(self.matches)]

@@ -36,7 +36,7 @@ class FromImages:
         cameras = None if self.camera is None else dict.fromkeys(names, self.camera)
         workshop = Workshop(work.folder, self.images, names, cameras)
         workshop.prepare({"known": self.known.identity() if self.known else None})
-        read = self.known.read(names) if self.known else None
+        read = self.known.read(names, work) if self.known else None
         with work.stages("finding the frame"):
             move = self.frame.prepare(self.images, names, work.say)
         with work.stages("matching"):

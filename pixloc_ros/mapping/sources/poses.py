@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from pixloc_ros.mapping.frame import LEAST
 from pixloc_ros.mapping.sources.hloc import HlocFeatures
 from pixloc_ros.mapping.sources.source import Source, Work
 from pixloc_ros.mapping.sparse_model import SparseModel, read_colmap
-from pixloc_ros.mapping.structure import Workshop, adjust, apart_by_poses
+from pixloc_ros.mapping.structure import Workshop, adjust, apart_by_poses, unfit
 from pixloc_ros.sensors import ImageError, read_image, require_size
 
 
@@ -35,7 +35,9 @@ class FromPoses:
 
     def build(self, work: Work) -> Source:
         """Raises InputError."""
-        poses = read_poses(self.poses)
+        left_out = LeftOut("line")
+        poses = read_poses(self.poses, left_out)
+        work.say_left_out(left_out)
         cameras = dict.fromkeys(poses, self.camera)
         model = triangulate(work, self.images, cameras, poses, self.known, self.adjusted)
         return Source(model, self.images, {"source": "poses", "name": self.poses.name})
@@ -54,12 +56,12 @@ def triangulate(
     Images that are missing, or not of their camera's size, are left out, unless they are half
     of them. Raises InputError.
     """
-    names = usable(work, images, cameras, sorted(poses))
+    names = usable(work, images, cameras, sorted(poses), unfit)
     cameras = {name: cameras[name] for name in names}
     workshop = Workshop(work.folder, images, names, cameras)
     numbers = {name: poses[name].matrix().tolist() for name in names}
     workshop.prepare({"poses": numbers, "known": known.identity() if known else None})
-    read = known.read(names) if known else None
+    read = known.read(names, work) if known else None
     with work.stages("matching"):
         workshop.match(lambda: apart_by_poses([poses[name] for name in names]), read)
     with work.stages("triangulating"):
@@ -73,17 +75,25 @@ def triangulate(
     return read_colmap(model)
 
 
-def usable(work: Work, images: Path, cameras: Mapping[str, Camera], names: list[str]) -> list[str]:
+def usable(
+    work: Work,
+    images: Path,
+    cameras: Mapping[str, Camera],
+    names: list[str],
+    unfit: Callable[[str], str] = lambda name: "",
+) -> list[str]:
     """Those of the images that can be read and are of their camera's size.
 
-    Raises InputError where less than `LEAST`, or half of them, are left.
+    unfit: why a name cannot be used, or an empty string. Raises InputError where less than
+    `LEAST`, or half of them, are left.
     """
     if not images.is_dir():
         raise InputError(f"{images}: no such folder of images")
     left_out = LeftOut("image")
     kept = []
     for name in work.bar(names, total=len(names), unit="image", desc="reading"):
-        reason = unusable(images, name, cameras[name])
+        odd = unfit(name)
+        reason = (odd, name) if odd else unusable(images, name, cameras[name])
         if reason:
             left_out.add(*reason)
         else:

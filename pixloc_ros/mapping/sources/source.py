@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from pixloc_ros.errors import InputError
 from pixloc_ros.features import FeatureNetwork
 from pixloc_ros.left_out import LeftOut
 from pixloc_ros.mapping.sparse_model import SparseModel
@@ -57,6 +58,26 @@ class Work:
     def say_left_out(self, left_out: LeftOut) -> None:
         if left_out:
             self.say(left_out.as_text())
+
+
+MARKER = ".pixloc_work"
+"""Stands in a work folder: what else is there was made by a build, and may be thrown away."""
+
+OURS = (MARKER, "made_from.json", "keyframes.json")
+
+
+def claim(folder: Path) -> None:
+    """Make a work folder of a folder. Raises InputError for one with files of someone else."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: a file, not a folder to work in")
+    there = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    if there and not any(name in OURS for name in there):
+        raise InputError(
+            f"{folder}: holds {sorted(there)[0]}, which no build made; a work folder is a new "
+            "one, or one of an earlier build"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).touch()
 
 
 @dataclass(frozen=True)
