@@ -143,10 +143,12 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Width and height of an image file, by its header where that is enough. Raises ImageError."""
     try:
         with Image.open(path) as image:
-            return image.size
+            if image.format != "TIFF":  # of which Pillow tells the size when turned
+                return image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        height, width = read_image(path).shape[:2]
-        return width, height
+        pass
+    height, width = read_image(path).shape[:2]
+    return width, height
 
 
 def require_size(camera: Camera, width: int, height: int, where: str = "image") -> None:

@@ -437,3 +437,31 @@ def test_evaluate_tells_what_got_worse(tmp_path, capsys):
     assert image is not None
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 20
     fails(capsys, [*evaluate, "--plot", tmp_path / "c.txt"], r"a .png, .svg or .pdf")
+
+
+def test_an_error_that_nobody_foresaw_is_a_line(monkeypatch, capsys):
+    """A traceback helps a developer, with --debug, and nobody else."""
+
+    def run(arguments):
+        raise RuntimeError("the moon\nis down")
+
+    monkeypatch.setattr("pixloc_ros.cli.validate_map.run", run)
+    assert main(["validate_map", "x"]) == 1
+    said = capsys.readouterr().err
+    assert said == "error: RuntimeError: the moon is down (unexpected; `--debug` shows where)\n"
+    for arguments in (["validate_map", "x", "--debug"], ["--debug", "validate_map", "x"]):
+        with pytest.raises(RuntimeError):
+            main(arguments)
+
+
+def test_evaluate_reads_what_others_write(tmp_path, capsys):
+    truth, results = tmp_path / "gt.txt", tmp_path / "r.txt"
+    lines = [f"{n}.jpg 1 0 0 0 {n} 0 0" for n in range(3)]
+    truth.write_text("# name\r\n" + "\r\n".join(f"{line} 525.0" for line in lines))
+    results.write_text(
+        "\n".join([*lines[:2], "2.jpg nan nan nan nan nan nan nan", "x 1 0 0 0 0 0 0"])
+    )
+    assert main(["evaluate", "--ground-truth", str(truth), "--results", str(results)]) == 0
+    out = capsys.readouterr().out
+    assert "left out 1 line: 1 without a pose (NaN)" in out
+    assert "1 poses are not in" in out

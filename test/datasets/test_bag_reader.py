@@ -559,3 +559,45 @@ def test_rectified_by_name_without_a_rectified_calibration(tmp_path):
     entries = [("/l/image_rect", 1.0, image(1.0)), ("/l/camera_info", 1.0, plain)]
     with BagImages(write(tmp_path / "r", entries)) as images:
         assert images.camera().focal[0] == 60
+
+
+def test_a_database_that_was_not_closed(tmp_path):
+    """SQLite keeps what is new in a log beside it until someone puts it in."""
+    path = write(tmp_path / "open", DRIVE[:2], StoragePlugin.SQLITE3)
+    file = next(path.glob("*.db3"))
+    other = next(write(tmp_path / "more", DRIVE[2:], StoragePlugin.SQLITE3).glob("*.db3"))
+    with sqlite3.connect(other) as database:
+        ((stamp, data),) = database.execute("SELECT timestamp, data FROM messages").fetchall()
+    crashed = tmp_path / "crashed"
+    crashed.mkdir()
+    database = sqlite3.connect(file)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA wal_autocheckpoint=0")
+    (topic,) = database.execute("SELECT id FROM topics").fetchone()
+    database.execute(
+        "INSERT INTO messages (topic_id, timestamp, data) VALUES (?, ?, ?)", (topic, stamp, data)
+    )
+    database.commit()
+    for part in path.glob("*.db3*"):
+        shutil.copy(part, crashed)
+    database.close()
+    assert stamps(crashed) == [1, 2, 3]
+    with BagReader(crashed) as reader:
+        assert any("was not closed" in note for note in reader.notes)
+
+
+def test_files_that_were_compressed_alone(tmp_path):
+    path = tmp_path / "packed"
+    for mode in (CompressionMode.FILE, CompressionMode.MESSAGE):
+        shutil.rmtree(path, ignore_errors=True)
+        writer = Writer(path, version=9, storage_plugin=StoragePlugin.SQLITE3)
+        writer.set_compression(mode, CompressionFormat.ZSTD)
+        with writer:
+            connection = writer.add_connection("/image", image(1.0).__msgtype__, typestore=STORE)
+            writer.write(connection, 10**9, STORE.serialize_cdr(image(1.0), connection.msgtype))
+        (path / "metadata.yaml").unlink()
+        assert stamps(path) == [1]
+        assert stamps(next(path.iterdir())) == [1]
+    (tmp_path / "a.bag.active").write_bytes(b"#ROSBAG V2.0")
+    with pytest.raises(BagError, match="was never closed"):
+        BagReader(tmp_path / "a.bag.active")

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from pixloc_ros.datasets import ListError, read_pairs, read_poses, read_queries, write_poses
-from pixloc_ros.datasets.sequence import pose_at, read_sequence, read_trajectory
+from pixloc_ros.datasets.sequence import (
+    pose_at,
+    read_sequence,
+    read_timestamps,
+    read_trajectory,
+)
 from pixloc_ros.datasets.text import write_text
 from pixloc_ros.geometry import Pose
 
@@ -116,3 +121,14 @@ def test_a_trajectory_is_interpolated_within_what_it_covers():
     assert pose_at(ends, 0.5) is None
     assert pose_at(ends, 2.5) is None
     assert pose_at({}, 1.0) is None
+
+
+def test_poses_in_another_order_are_refused(file):
+    """TUM's files and those of Cambridge have eight columns, too."""
+    for text in ("1305031102.17 0.5 1.2 0.3 0.1 0.2 0.3 0.9\n", "a 12.5 3 1 0.5 0.5 0.5 0.5\n"):
+        with pytest.raises(ListError, match=r":1: the quaternion's norm .* expected 'name qw"):
+            read_poses(file(text))
+    with pytest.raises(ListError, match=r"norm .* expected 'seconds tx"):
+        read_trajectory(file("1 0.5 0.5 0.5 0.5 12 3 1\n"))
+    with pytest.raises(ListError, match=":2: a is listed twice"):
+        read_timestamps(file("a 1\na 2\n"), [])

@@ -120,3 +120,26 @@ def test_images_of_another_size(images):
     assert smaller.centre.tolist() == [40, 30]
     with pytest.raises(ListError, match="80 x 60 pixels, w and h are 60 x 80"):
         read(images, [frame("images/a")], w=60, h=80)
+
+
+def test_bad_frames_cost_only_themselves(images):
+    columns = np.array(LOOKING, float).T.tolist()
+    good = [frame("images/a"), frame("images/b.jpg")]
+    for bad, reason in (
+        (frame("images/a", columns), "without a usable pose"),
+        (frame("images/a", [[float("nan")] * 4] * 4), "without a usable pose"),
+        (frame("images/a", fl_x="wide"), "without usable intrinsics"),
+        (3, "that are none"),
+    ):
+        listed = read(images, [*good[1:], bad, *good[:1]])
+        assert listed.left_out.reasons == {reason: 1}
+        assert sorted(listed.poses) == ["a.png", "b.jpg"]
+    with pytest.raises(ListError, match="by columns"):
+        read(images, [frame("images/a", columns)])
+
+
+def test_an_image_of_another_folder_is_not_taken(images):
+    with pytest.raises(ListError, match="without its image"):
+        read(images, [frame("left/a.png")])
+    (images / "c.JPG").write_bytes((images / "b.jpg").read_bytes())
+    assert list(read(images, [frame("images/c")]).poses) == ["c.JPG"]

@@ -26,8 +26,12 @@ from pixloc_ros.features import read_image
 from pixloc_ros.geometry import Pose
 from pixloc_ros.mapping import PixMap, read_colmap
 from pixloc_ros.mapping.depth_points import add_depth_points
+from pixloc_ros.mapping.sources import Source, Work
 from pixloc_ros.mapping.sources.bag import extract_depth
+from pixloc_ros.mapping.sources.depth import DepthFolder
+from pixloc_ros.mapping.sources.source import claim
 from pixloc_ros.mapping.sparse_model import subset
+from pixloc_ros.mapping.structure import find_images
 
 
 def build(capsys, *arguments):
@@ -370,3 +374,77 @@ def test_provenance_is_told(room, network, tmp_path, capsys):
         file.attrs["provenance"] = json.dumps(told[:1])
     assert main(["validate_map", str(less)]) == 1
     assert "checksum" in capsys.readouterr().err
+
+
+def test_a_folder_of_someone_else_is_no_work_folder(tmp_path, capsys):
+    """A project's own model and images are not thrown away for it."""
+    project = tmp_path / "project"
+    (project / "sparse").mkdir(parents=True)
+    (project / "sparse" / "mine.txt").write_text("mine")
+    given = ["--images", tmp_path, "--scale", "1", "--output", tmp_path / "m.pixmap.h5"]
+    code, said = build(capsys, *given, "--work", project)
+    assert code == 1
+    assert f"{project}: holds sparse, which no build made" in said
+    assert (project / "sparse" / "mine.txt").read_text() == "mine"
+    new = tmp_path / "new" / "work"
+    claim(new)
+    (new / "images").mkdir()
+    claim(new)  # of an earlier build
+    with pytest.raises(InputError, match="a file"):
+        claim(project / "sparse" / "mine.txt")
+
+
+def test_which_images_are_found(tmp_path):
+    images = tmp_path / "images"
+    elsewhere = tmp_path / "elsewhere"
+    for folder in (images, elsewhere):
+        folder.mkdir()
+    rng = np.random.default_rng(0)
+    for path in (images / "a.jpg", images / "b.PNG", elsewhere / "c.jpg", images / "d e.jpg"):
+        cv2.imwrite(str(path), rng.integers(0, 255, (48, 64, 3), np.uint8))
+    cv2.imwrite(str(images / "f.webp"), rng.integers(0, 255, (48, 64, 3), np.uint8))
+    (images / "g.heic").write_bytes(b"film")
+    (images / "notes.txt").write_text("no image")
+    (images / "left").symlink_to(elsewhere)
+    (images / "left" / "circle").symlink_to(images)
+    names, left_out = find_images(images)
+    assert names == ["a.jpg", "b.PNG", "left/c.jpg"]
+    assert sorted(left_out.reasons.values()) == [1, 2]
+    assert "of a format that COLMAP does not read" in left_out.as_text()
+
+
+def test_depth_that_cannot_be_used(tmp_path):
+    """One depth image of another size costs itself; none at all is said."""
+    images = tmp_path / "images"
+    images.mkdir()
+    made = pycolmap.Reconstruction()
+    camera = pycolmap.Camera(
+        model="PINHOLE", width=64, height=48, params=[60, 60, 32, 24], camera_id=1
+    )
+    made.add_camera_with_trivial_rig(camera)
+    for number in range(1, 4):
+        name = f"{number}.jpg"
+        cv2.imwrite(
+            str(images / name), np.random.default_rng(number).integers(0, 255, (48, 64, 3))
+        )
+        points = pycolmap.Point2DList([pycolmap.Point2D(np.array([32.0, 24.0]))])
+        image = pycolmap.Image(name, points, camera_id=1, image_id=number)
+        made.add_image_with_trivial_frame(image, pycolmap.Rigid3d())
+    track = pycolmap.Track([pycolmap.TrackElement(n, 0) for n in range(1, 4)])
+    made.add_point3D(np.array([0.0, 0.0, 2.0]), track)
+    source, said = Source(read_colmap(made), images, {}), []
+    work = Work(tmp_path, None, said.append)
+    depth = tmp_path / "depth"
+    depth.mkdir()
+    with pytest.raises(InputError, match=r"no depth image has an image's name \(1.png\)"):
+        DepthFolder(depth).add(source, work)
+    cv2.imwrite(str(depth / "1.png"), np.full((48, 64), 2000, np.uint16))
+    cv2.imwrite(str(depth / "2.png"), np.full((40, 64), 2000, np.uint16))
+    (depth / "3.png").write_bytes(b"none")
+    added = DepthFolder(depth).add(source, work)
+    assert len(added.model.points) > 1
+    assert "1 of another size than the camera" in said[0]
+    assert "1 not readable" in said[0]
+    (depth / "1.png").unlink()
+    with pytest.raises(InputError, match="no depth image can be used"):
+        DepthFolder(depth).add(source, work)

@@ -144,11 +144,11 @@ def test_bad_input_is_a_diagnostics_error_and_passes(story):
     nowhere = robot.picture(1)
     nowhere.header.frame_id = "unknown_optical_frame"
     for options, text in [
-        ({"info": broken_info(robot, [0.0] * 9)}, "not calibrated"),
+        ({"info": broken_info(robot, [0.0] * 9)}, "is uncalibrated"),
         ({"info": broken_info(robot, [float("nan")] * 9)}, "not finite"),
         ({"image": empty}, "0 x 0 pixels"),
-        ({"image": odd}, "unknown image encoding"),
-        ({"info": small}, "its camera has 320x240"),
+        ({"image": odd}, "encoding '32FC7' is not supported"),
+        ({"info": small}, "its camera has 320 x 240"),
         ({"image": nowhere}, "no transform connects"),
     ]:
         robot.diagnostics.clear()

@@ -325,3 +325,69 @@ def test_intrinsics_of_transforms():
 def test_impossible_intrinsics(content, text):
     with pytest.raises(CameraError, match=text):
         camera_of_intrinsics(content, 640, 480)
+
+
+def test_a_fisheye_of_opencv(tmp_path):
+    """Its sample program has a flag where ROS has a name."""
+    file = tmp_path / "fisheye.yml"
+    file.write_text(
+        ROS.format(model="x", count=4, d=FISHEYE).replace(
+            "distortion_model: x", "fisheye_model: 1"
+        )
+    )
+    assert pixels(read_camera(str(file))) == pytest.approx(opencv(FISHEYE, True), abs=1e-9)
+
+
+def test_a_sensor_of_euroc_and_a_message_that_was_printed(tmp_path):
+    d = [-0.3, 0.1, 1e-3, -1e-3]
+    sensor = tmp_path / "sensor.yaml"
+    sensor.write_text(
+        f"sensor_type: camera\ncamera_model: pinhole\nintrinsics: [520, 530, 319.5, 239.5]\n"
+        f"distortion_model: radial-tangential\ndistortion_coefficients: {d}\n"
+        "resolution: [640, 480]\n"
+    )
+    printed = tmp_path / "info.yaml"
+    printed.write_text(
+        f"header:\n  frame_id: camera\nheight: 480\nwidth: 640\ndistortion_model: plumb_bob\n"
+        f"d: {d}\nk: {K}\nr: [1, 0, 0, 0, 1, 0, 0, 0, 1]\np: {P}\nbinning_x: 0\nbinning_y: 0\n"
+        "roi: {x_offset: 0, y_offset: 0, height: 0, width: 0, do_rectify: false}\n---\n"
+    )
+    for file in (sensor, printed):
+        assert pixels(read_camera(str(file))) == pytest.approx(opencv(d, False), abs=1e-9)
+
+
+def test_a_chain_whose_coefficients_are_missing(tmp_path):
+    file = tmp_path / "chain.yaml"
+    content = KALIBR.split("cam1:")[0].format(model="radtan", d=[0.1, 0.0, 0.0, 0.0])
+    file.write_text(content.replace("distortion_coeffs", "coefficients"))
+    with pytest.raises(CameraError, match="cam0: distortion_coeffs is missing"):
+        read_camera(str(file))
+    file.write_text(content.replace("cam0:", "0:"))
+    assert read_camera(f"{file}:0").focal[0] == 520
+
+
+def test_matrices_that_are_not_what_they_should_be():
+    by_columns = np.array(K).reshape(3, 3).T.ravel()
+    with pytest.raises(CameraError, match="K is not of the form"):
+        camera_of(info(k=by_columns))
+    with pytest.raises(CameraError, match=r"focal length of 0\.8"):
+        camera_of(info(k=[0.8, 0, 0.5, 0, 0.8, 0.5, 0, 0, 1]))
+    assert camera_of(info(k=[520.0, 1e-12, *K[2:]])).focal[0] == 520
+
+
+def test_polynomials_of_nerfstudio():
+    """Its k4 is a numerator; OpenCV's, which has k5 and k6 beside it, is not."""
+    params = [0.1, 0.02, 0.003, 0.0004, 1e-3, -1e-3]
+    listed = camera_of_intrinsics({"fl_x": 520.0, "distortion_params": params}, 640, 480)
+    names = ("k1", "k2", "k3", "k4", "p1", "p2")
+    named = camera_of_intrinsics(
+        {"fl_x": 520.0, **dict(zip(names, params, strict=True))}, 640, 480
+    )
+    assert torch.equal(listed.numbers(), named.numbers())
+    x, y = 0.3, -0.2
+    u = x * x + y * y
+    radial = 1 + u * (0.1 + u * (0.02 + u * (0.003 + u * 0.0004)))
+    expected = 520 * (x * radial + 2e-3 * x * y - 1e-3 * (u + 2 * x * x)) + 320
+    assert pixels(listed)[0, 0] == pytest.approx(expected)
+    with pytest.raises(CameraError, match="distortion_params"):
+        camera_of_intrinsics({"fl_x": 520.0, "distortion_params": [0.1]}, 640, 480)

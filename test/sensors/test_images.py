@@ -361,3 +361,32 @@ def test_cv_bridge_gives_the_same_pixels(tmp_path):
             **{"is_bigendian": int(big), "data": stored.tobytes()},
         )
         assert np.array_equal(image_of(message), theirs[key]), key
+
+
+def test_a_photograph_with_a_film_behind_it():
+    """Telephones append a film to a JPEG: whatever it holds, the photograph is whole."""
+    film = bytes(np.random.default_rng(5).integers(0, 255, 400_000, np.uint8))
+    whole = jpeg(BGR)
+    assert near(image_of(packed("jpeg", whole + film)), SMOOTH)
+    with pytest.raises(ImageError):
+        image_of(packed("jpeg", whole[:-300]))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["TIFF", "JPEG", "PNG", "WEBP"])
+def test_every_orientation_in_every_format(suffix, orientation, tmp_path):
+    exif = Picture.Exif()
+    exif[274] = orientation
+    file = tmp_path / f"a.{suffix.lower()}"
+    Picture.fromarray(SMOOTH).save(file, suffix, exif=exif)
+    assert near(read_image(file), SMOOTH)
+    assert image_size(file) == (64, 48)
+
+
+def test_images_are_no_views_of_messages():
+    message = raw("rgb8", RGB)
+    message.data = bytearray(message.data)
+    read = image_of(message)
+    read[:] = 0
+    message.data[:] = b"\xff" * len(message.data)
+    assert not read.any()
