@@ -316,7 +316,7 @@ class LocalizationNode(LifecycleNode):
         self._input_problem = tasks.stamp_problem(frames[0].stamp, self._delay)
         if frames[0].stamp <= 0:
             # neither odometry nor mounts can be looked up, and no transform can be dated
-            self.get_logger().error(self._input_problem, throttle_duration_sec=2.0)
+            self._say_unusable(self._input_problem)
             return
         if not self._enabled:
             return

@@ -167,3 +167,55 @@ def test_another_floor_is_another_frame(story, two_maps):
     told.wait(
         lambda: any("map" in d.name and "2 maps" in d.message for d in told.robot.diagnostics)
     )
+
+
+def said_of(robot, task):
+    return [s for s in robot.diagnostics if s.name.endswith(f": {task}")]
+
+
+def test_images_without_a_stamp_are_no_moment(story):
+    """Neither mounts nor odometry can be looked up then; the driver is named as the cause."""
+    told = story()
+    robot = told.robot
+    unstamped = robot.picture(0)
+    unstamped.header.stamp = time_message(0.0)
+    told.step(0, image=unstamped)
+    told.wait(lambda: any("stamp of zero" in s.message for s in said_of(robot, "input")))
+    told.wait(lambda: any("stamp of zero" in s.message for s in said_of(robot, "localization")))
+    assert robot.poses == []
+    for number in (1, 2):
+        told.step(number)
+    told.wait(lambda: robot.poses)
+
+
+def test_simulated_time_that_nobody_gives_is_said(story):
+    told = story(use_sim_time=True)
+    robot = told.robot
+    told.wait(lambda: any("/clock" in s.message for s in said_of(robot, "input")))
+    clock = robot.create_publisher(Clock, "/clock", 10)
+    told.wait(clock.get_subscription_count)
+    clock.publish(Clock(clock=time_message(100.0)))
+    time.sleep(0.1)
+    robot.diagnostics.clear()
+    told.wait(lambda: said_of(robot, "input"))
+    assert "/clock" not in said_of(robot, "input")[-1].message
+
+
+def test_frames_with_a_slash_are_those_without(story):
+    told = story(base_frame_id="/base_link", odom_frame_id="/odom", global_frame_id="/map")
+    robot = told.robot
+    for number in (0, 1):
+        image = robot.picture(number)
+        image.header.frame_id = "/" + image.header.frame_id
+        told.step(number, image=image)
+    told.wait(lambda: robot.poses and robot.transforms)
+    assert robot.poses[0].header.frame_id == "map"
+    assert robot.transforms[0].child_frame_id == "odom"
+
+
+def test_a_camera_of_which_nothing_is_known_is_said(story):
+    """Images come, only no camera_info: not "no images"."""
+    told = story()
+    robot = told.robot
+    robot.image.publish(robot.picture(0))
+    told.wait(lambda: any("no camera_info" in s.message for s in said_of(robot, "input")))
