@@ -366,6 +366,19 @@ def test_localize_carries_answers_on_by_odometry(room, tmp_path, capsys):
     fails(capsys, [*base, *odometry, "--timestamps", tmp_path / "t.txt"], "no stamp for")
 
 
+def test_localize_refuses_odometry_and_start_poses_of_something_else(room, tmp_path, capsys):
+    root = room.root
+    base = ["localize", "--map", room.map_file, "--images", root / "images"]
+    base += ["--output", tmp_path / "p.txt", "--queries", root / "queries_with_intrinsics.txt"]
+    stamped = ["--timestamps", root / "timestamps.txt", "--odometry", tmp_path / "o.txt"]
+    (tmp_path / "o.txt").write_text("1e11 0 0 0 0 0 0 1\n2e11 0 0 0 0 0 0 1\n")
+    fails(capsys, [*base, *stamped], "no query is within the odometry (from 1e+11 to 2e+11 s")
+    (tmp_path / "o.txt").write_text("# nothing\n")
+    fails(capsys, [*base, *stamped], "no query is within the odometry (empty")
+    (tmp_path / "s.txt").write_text("other.jpg 1 0 0 0 0 0 0\n")
+    fails(capsys, [*base, "--priors", tmp_path / "s.txt"], "no start pose of any query")
+
+
 @pytest.mark.parametrize("levels", ["640", "640:x", "8:1", "640:3", "640:0,"])
 def test_build_map_refuses_levels_that_are_none(room, tmp_path, capsys, levels):
     root = room.root
