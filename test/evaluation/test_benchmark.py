@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 from dataclasses import replace
 
 import miniature
+import numpy as np
 import pycolmap
 import pytest
 import torch
@@ -18,10 +20,12 @@ from pixloc_ros.crew import Lost, spread
 from pixloc_ros.datasets import read_poses
 from pixloc_ros.datasets.benchmarks import LAYOUTS, Roots, parts_of, write_missing_queries
 from pixloc_ros.errors import InputError
+from pixloc_ros.evaluation.benchmark import map_of, poses_of
 from pixloc_ros.evaluation.benchmark_options import BenchmarkOptions, options_of, weights_of
 from pixloc_ros.evaluation.benchmark_tasks import tasks_of
 from pixloc_ros.features import open_network
-from pixloc_ros.mapping import read_colmap
+from pixloc_ros.mapping import PixMap, read_colmap
+from pixloc_ros.mapping.sparse_model import subset, write_colmap
 from pixloc_ros.options import override
 from pixloc_ros.retrieval import Covisibility
 
@@ -365,3 +369,30 @@ def test_from_what_hloc_logged(minis, tmp_path, capsys):
     capsys.readouterr()
     assert run(mini, tmp_path / "n", "--from_poses", "--maps", results / "maps") == 1
     assert "--hloc_logs FILE" in capsys.readouterr().err
+
+
+def test_a_model_that_is_made_anew_has_a_map_of_its_own(room, tmp_path):
+    """Under the same path: what is kept is what it was made from."""
+    whole = read_colmap(room.root / "sparse")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "images").symlink_to(room.root / "images")
+    roots = Roots(tmp_path / "data", tmp_path / "outputs", tmp_path / "results")
+    (part,) = parts_of(LAYOUTS["own"], roots, [])
+    files = []
+    for count in (3, 4, 4):
+        shutil.rmtree(roots.outputs, ignore_errors=True)
+        roots.outputs.mkdir()
+        kept = np.arange(len(whole.names)) < count
+        model = subset(whole, kept, np.ones(len(whole.points), bool))
+        write_colmap(model, roots.outputs / "sfm")
+        files.append(map_of(part, tmp_path / "maps", None, options_of("own", []), "cpu"))
+        with PixMap(files[-1]) as pixmap:
+            assert len(pixmap.names) == count
+    assert len(set(files)) == 3  # the files' times are another's, too
+
+
+def test_two_queries_of_one_name_to_the_server_are_refused():
+    entry = {"pose": [1, 0, 0, 0, 0, 0, 0]}
+    with pytest.raises(InputError, match=r"b/1.jpg: another query is 1.jpg"):
+        poses_of({"a/1.jpg": entry, "b/1.jpg": entry}, 1)
+    assert set(poses_of({"a/1.jpg": entry, "b/1.jpg": entry}, 2)) == {"a/1.jpg", "b/1.jpg"}

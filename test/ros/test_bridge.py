@@ -23,6 +23,7 @@ from pixloc_ros.ros.bridge import (
     pose_of,
     quaternion_xyzw,
 )
+from pixloc_ros.ros.bridge import images as bridge_images
 from pixloc_ros.ros.conversions import time_message, transform_stamped
 
 RNG = np.random.default_rng(0)
@@ -216,3 +217,32 @@ def test_message_type_is_that_of_the_distribution():
     }
     assert TFMessage.__module__.startswith("tf2_msgs.msg")
     assert isinstance(TFMessage(transforms=[TransformStamped()]).transforms[0], TransformStamped)
+
+
+class Bridge:
+    """A cv_bridge that refuses everything, or gives one gray for everything."""
+
+    def __init__(self, refuses):
+        self.refuses = refuses
+
+    def CvBridge(self):
+        return self
+
+    def imgmsg_to_cv2(self, message, encoding):
+        if self.refuses:
+            raise TypeError("buffer is too small for requested array")
+        return np.full((message.height, message.width, 3), 7, np.uint8)
+
+
+def test_what_cv_bridge_refuses_or_shears_is_read_here(monkeypatch):
+    monkeypatch.setattr(bridge_images, "cv_bridge", Bridge(refuses=True))
+    assert np.array_equal(image_to_rgb(message("rgb8", RGB)), RGB)
+    short = message("rgb8", RGB)
+    short.data = array.array("B", bytes(30))
+    with pytest.raises(ImageError, match="image of 30 bytes"):
+        image_to_rgb(short)
+    monkeypatch.setattr(bridge_images, "cv_bridge", Bridge(refuses=False))
+    assert (image_to_rgb(message("rgb8", RGB)) == 7).all()
+    # rows that are padded, and encodings of which distributions differ
+    assert np.array_equal(image_to_rgb(message("rgb8", RGB, padding=2)), RGB)
+    assert np.array_equal(image_to_rgb(message("8UC3", RGB[..., ::-1])), RGB)

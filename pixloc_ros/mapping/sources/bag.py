@@ -59,7 +59,7 @@ class FromBag:
         images = work.folder / "images"
         with BagImages(self.bag, self.topic, rectified=self.rectified) as recorded:
             poses = BagPoses(self.bag, self.pose_topic, self.base_frame, recorded.topic)
-            camera = self.camera or recorded.camera()
+            camera = recorded.camera() if self.camera is None else self.camera
             for note in recorded.notes:
                 work.say(note)
             work.say_left_out(poses.left_out)
