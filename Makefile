@@ -24,8 +24,9 @@ $(VENV)/ready: constraints.txt setup.py Makefile pixloc_ros/ros/tf2_messages.py
 demo: $(VENV)/ready
 	$(RUN) -m pixloc_ros demo $(if $(PACK),--pack $(PACK))
 
+# one process a core, each with one thread; a file's tests stay together and share what they made
 test: lint browser
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(RUN) -m pytest -n auto --dist loadfile
 
 # the viewer is tested in Chromium; where there is none, and no right to install it, those tests
 # are skipped

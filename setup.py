@@ -86,6 +86,7 @@ setup(
             "onnxruntime",
             "playwright",
             "pytest<9",
+            "pytest-xdist",
             "ray",
             "ruff",
             "triton; sys_platform == 'linux' and platform_machine == 'x86_64'",

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pixloc_ros.datasets.bag_poses import BACK_S
 from pixloc_ros.datasets.bag_reader import BagReader
+from pixloc_ros.datasets.bag_stamps import StampGuard
 from pixloc_ros.errors import InputError
 from pixloc_ros.geometry import Camera, CameraError
 from pixloc_ros.left_out import LeftOut
@@ -76,24 +76,21 @@ class BagImages:
         Images that cannot be read, or have no stamp, are left out.
         """
         decode = depth_of if self._depth else image_of
-        newest = 0.0
+        guard = StampGuard()
         for _, time, message in self._reader.messages([self.topic], KINDS):
             where = f"{self.topic} at {time * 1e-9:.3f} s"
-            stamp = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
-            if stamp <= 0:
-                self.left_out.add("without a stamp", where)
+            seconds, nanoseconds = message.header.stamp.sec, message.header.stamp.nanosec
+            problem = guard.problem(seconds * 1_000_000_000 + nanoseconds, time)
+            if problem:
+                self.left_out.add(problem, where)
                 continue
-            if stamp < newest - BACK_S:
-                self.left_out.add("after a clock that went back", where)
-                continue
-            newest = max(newest, stamp)
             try:
                 image = decode(message)
             except ImageError as error:
                 self.left_out.add("not readable", f"{where}: {error}")
                 continue
             self.frame = frame_name(message.header.frame_id)
-            yield stamp, image
+            yield seconds + 1e-9 * nanoseconds, image
         for reason, count in self._reader.left_out.reasons.items():
             self.left_out.add(reason, self._reader.left_out.most, count)
         self._reader.left_out = LeftOut("message")

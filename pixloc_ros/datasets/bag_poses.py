@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from pixloc_ros.datasets.bag_reader import BagReader
+from pixloc_ros.datasets.bag_stamps import StampGuard
 from pixloc_ros.errors import InputError
 from pixloc_ros.geometry import Pose
 from pixloc_ros.left_out import LeftOut
@@ -23,10 +24,6 @@ TRANSFORMS = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
 
 WITHIN = 1000
 """Nanoseconds within which a pose counts as of a stamp, which is kept in double precision."""
-
-
-BACK_S = 1.0
-"""Seconds by which a stamp may lie before an earlier message's: more is a clock that was reset."""
 
 
 class BagPoses:
@@ -47,14 +44,15 @@ class BagPoses:
         self._tree = TransformTree(tolerance=WITHIN, gaps=False)
         # frames whose poses the topic gives, so that TF's do not count
         self._placed: set[str] = set()
+        self._guards: dict[str, StampGuard] = {}
         with BagReader(path) as reader:
             if topic:
                 self._topic = reader.named(topic, POSES, "poses")
-                for message in reader.messages([self._topic], POSES):
-                    self._place(message.content)
+                for _, time, content in reader.messages([self._topic], POSES):
+                    self._place(content, time)
             told = self._transforms_beside(list(reader.topics(TRANSFORMS)), beside)
-            for connection, _, content in reader.messages(told, TRANSFORMS):
-                self._add(content, connection.topic.endswith("tf_static"))
+            for connection, time, content in reader.messages(told, TRANSFORMS):
+                self._add(content, connection.topic.endswith("tf_static"), time)
             for reason, count in reader.left_out.reasons.items():
                 self.left_out.add(reason, reader.left_out.most, count)
         if topic and not self._placed:
@@ -77,39 +75,35 @@ class BagPoses:
             chosen += [near] if near else own
         return chosen
 
-    def _add(self, message: Any, static: bool) -> None:
+    def _add(self, message: Any, static: bool, time: int) -> None:
         kept = []
         for transform in message.transforms:
             child = frame_name(transform.child_frame_id)
             if child in self._placed:
                 continue
-            if not static and self._is_late(child, transform.header.stamp):
+            if not static and self._is_wrong(child, transform.header.stamp, time):
                 continue
             kept.append(transform)
         refused = self._tree.add(SimpleNamespace(transforms=kept), static)
         if refused:
             self.left_out.add("without finite numbers or rotation", "", refused)
 
-    def _is_late(self, child: str, stamp: Any) -> bool:
-        """Whether a clock went back: what comes then is of another run."""
-        nanoseconds = stamp.sec * 1_000_000_000 + stamp.nanosec
-        late = nanoseconds < self._tree.newest(child) - BACK_S * 1e9
-        if late:
-            self.left_out.add("after a clock that went back", child)
-        return late
+    def _is_wrong(self, child: str, stamp: Any, time: int) -> bool:
+        guard = self._guards.setdefault(child, StampGuard())
+        problem = guard.problem(stamp.sec * 1_000_000_000 + stamp.nanosec, time)
+        if problem:
+            self.left_out.add(problem, child)
+        return bool(problem)
 
-    def _place(self, message: Any) -> None:
+    def _place(self, message: Any, time: int) -> None:
         child = frame_name(getattr(message, "child_frame_id", "")) or self._base
         pose = getattr(message.pose, "pose", message.pose)
         p, q = pose.position, pose.orientation
         stamp = message.header.stamp
         parent = frame_name(message.header.frame_id)
+        if self._is_wrong(child, stamp, time):
+            return
         nanoseconds = stamp.sec * 1_000_000_000 + stamp.nanosec
-        if nanoseconds <= 0:
-            self.left_out.add("without a stamp", self._topic)
-            return
-        if self._is_late(child, stamp):
-            return
         numbers = (p.x, p.y, p.z, q.w, q.x, q.y, q.z)
         if self._tree.put(parent, child, nanoseconds, numbers):
             self._placed.add(child)

@@ -75,11 +75,6 @@ class TransformTree:
         self._latest[child] = parent
         return True
 
-    def newest(self, child: str) -> int:
-        """Nanoseconds of the latest transform of a frame; zero without any."""
-        series = self._moving.get(child, {}).values()
-        return max((s.stamps[-1] for s in series), default=0)
-
     def clear(self) -> None:
         """Forget what moves."""
         self._moving.clear()
