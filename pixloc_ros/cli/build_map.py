@@ -36,7 +36,7 @@ from pixloc_ros.mapping.sources import (
 )
 from pixloc_ros.mapping.sources.depth import DepthFolder
 from pixloc_ros.mapping.sources.extend import Locate
-from pixloc_ros.mapping.sources.source import claim
+from pixloc_ros.mapping.sources.source import claim, require_own
 
 MANY = 60
 """Images from which on processes of their own are worth starting."""
@@ -294,7 +294,7 @@ def run(arguments: Sequence[str]) -> int:
         levels = _levels(given.levels, len(network.strides))
     output = Path(given.output)
     folder = Path(given.work or given.output.removesuffix(SUFFIX) + ".work")
-    claim(folder)
+    require_own(folder)
     work = Work(folder, network, print, _bar)
     stages = work.stages
     with ExitStack() as stack:
@@ -304,6 +304,7 @@ def run(arguments: Sequence[str]) -> int:
             extended.require(network)
             levels = extended.header.levels
         source = _source(given, work, network, extended)
+    claim(folder)
     told = {"step": "build_map", "version": __version__, **source.provenance}
     with ExitStack() as stack:
         built = output

@@ -405,7 +405,7 @@ def test_bytes_that_are_changed(tmp_path):
     data = np.frombuffer(whole.read_bytes(), np.uint8)
     changed = tmp_path / "changed.mcap"
     rng, lines = np.random.default_rng(0), []
-    for _ in range(200):
+    for _ in range(80):
         damaged = data.copy()
         damaged[rng.integers(0, len(data), 20)] = rng.integers(0, 255, 20)
         changed.write_bytes(damaged.tobytes())

@@ -193,7 +193,7 @@ def test_depth_of_a_folder(drive, posed, network, tmp_path, capsys):
         assert pixmap.provenance[0]["depth_points"] > 50
     assert worst(output, sequence, network) < 0.03
     cv2.imwrite(str(path), np.zeros((20, 20), np.uint16))
-    assert "depth of 20 x 20 pixels" in build(capsys, *command)[1]
+    assert "20 x 20 pixels, its camera has 640 x 480" in build(capsys, *command)[1]
     cv2.imwrite(str(path), np.zeros((20, 20, 3), np.uint8))
     assert "not a depth image" in build(capsys, *command)[1]
 

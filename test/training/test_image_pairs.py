@@ -76,7 +76,7 @@ def test_batches_show_the_points_where_they_are(room, scene_file):
     assert torch.equal(alone.points[0], batch.points[1])
 
 
-def test_a_scene_without_overlap_is_left_out_or_refused(room, scene_file, tmp_path, capsys):
+def test_a_scene_without_overlap_is_left_out_or_refused(room, scene_file, tmp_path, caplog):
     lonely = replace(read_scene(scene_file), overlap=np.eye(16, dtype=np.float32))
     write_scene(lonely, tmp_path / "lonely.npz")
     with pytest.raises(InputError, match="no scene has a pair"):
@@ -84,7 +84,7 @@ def test_a_scene_without_overlap_is_left_out_or_refused(room, scene_file, tmp_pa
     options = ImagePairOptions(images=str(room.sequence.images))
     files = [str(tmp_path / "lonely.npz"), str(scene_file)]
     both = ImagePairs(options, files, StartOptions(), 0, CPU)
-    assert "lonely.npz: no pair with an overlap" in capsys.readouterr().out
+    assert "lonely.npz: no pair with an overlap" in caplog.text
     assert len(both.prepare.files) == 1
     with pytest.raises(InputError, match="a scene file each"):
         ImagePairs(options, [], StartOptions(), 0, CPU)

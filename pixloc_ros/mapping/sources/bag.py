@@ -22,7 +22,7 @@ from pixloc_ros.identity import identity_of
 from pixloc_ros.left_out import LeftOut
 from pixloc_ros.mapping.sources.hloc import HlocFeatures
 from pixloc_ros.mapping.sources.poses import triangulate
-from pixloc_ros.mapping.sources.source import Source, Work
+from pixloc_ros.mapping.sources.source import Source, Work, claim
 from pixloc_ros.sensors import require_size
 from pixloc_ros.sensors.frames import frame_name
 
@@ -91,8 +91,9 @@ class FromBag:
                     return _posed(entries)
             except (ValueError, TypeError, AttributeError):
                 pass
+        claim(work.folder)
         shutil.rmtree(images, ignore_errors=True)
-        images.mkdir(parents=True)
+        images.mkdir()
         undistorted, entries = _Undistorted.of(camera), {}
         frames = work.bar(
             self._frames(recorded, poses, camera),

@@ -14,7 +14,7 @@ from pixloc_ros.features import default_levels, extract_pyramid
 from pixloc_ros.geometry import Camera
 from pixloc_ros.mapping.sources.frame import MapFrame
 from pixloc_ros.mapping.sources.hloc import HlocFeatures
-from pixloc_ros.mapping.sources.source import Source, Work
+from pixloc_ros.mapping.sources.source import Source, Work, claim
 from pixloc_ros.mapping.sparse_model import read_colmap
 from pixloc_ros.mapping.structure import Workshop, find_images
 from pixloc_ros.sensors import read_image
@@ -34,6 +34,7 @@ class FromImages:
         names, left_out = find_images(self.images, self.camera)
         work.say_left_out(left_out)
         cameras = None if self.camera is None else dict.fromkeys(names, self.camera)
+        claim(work.folder)
         workshop = Workshop(work.folder, self.images, names, cameras)
         workshop.prepare({"known": self.known.identity() if self.known else None})
         read = self.known.read(names, work) if self.known else None

@@ -14,7 +14,7 @@ from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.left_out import LeftOut
 from pixloc_ros.mapping.frame import LEAST
 from pixloc_ros.mapping.sources.hloc import HlocFeatures
-from pixloc_ros.mapping.sources.source import Source, Work
+from pixloc_ros.mapping.sources.source import Source, Work, claim
 from pixloc_ros.mapping.sparse_model import SparseModel, read_colmap
 from pixloc_ros.mapping.structure import Workshop, adjust, apart_by_poses, unfit
 from pixloc_ros.sensors import ImageError, read_image, require_size
@@ -58,6 +58,7 @@ def triangulate(
     """
     names = usable(work, images, cameras, sorted(poses), unfit)
     cameras = {name: cameras[name] for name in names}
+    claim(work.folder)
     workshop = Workshop(work.folder, images, names, cameras)
     numbers = {name: poses[name].matrix().tolist() for name in names}
     workshop.prepare({"poses": numbers, "known": known.identity() if known else None})

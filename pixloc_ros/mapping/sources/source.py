@@ -66,8 +66,8 @@ MARKER = ".pixloc_work"
 OURS = (MARKER, "made_from.json", "keyframes.json")
 
 
-def claim(folder: Path) -> None:
-    """Make a work folder of a folder. Raises InputError for one with files of someone else."""
+def require_own(folder: Path) -> None:
+    """Raise InputError for a work folder that holds files of someone else."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: a file, not a folder to work in")
     there = [path.name for path in folder.iterdir()] if folder.is_dir() else []
@@ -76,6 +76,11 @@ def claim(folder: Path) -> None:
             f"{folder}: holds {sorted(there)[0]}, which no build made; a work folder is a new "
             "one, or one of an earlier build"
         )
+
+
+def claim(folder: Path) -> None:
+    """Make a work folder of a folder, when there is something to put into it."""
+    require_own(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKER).touch()
 
