@@ -26,7 +26,8 @@ demo: $(VENV)/ready
 
 # one process a core, each with one thread; a file's tests stay together and share what they made
 test: lint browser
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(RUN) -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(RUN) -m pytest -n auto --dist loadfile \
+	  --no-loadscope-reorder
 
 # the viewer is tested in Chromium; where there is none, and no right to install it, those tests
 # are skipped

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from pixloc_ros.datasets.rendered_room import render_room
 from pixloc_ros.datasets.sequence import Sequence, read_sequence
@@ -18,6 +20,17 @@ from pixloc_ros.mapping import PixMap, build_map, read_colmap
 if not torch.cuda.is_available():
     # before anything imports Triton: its kernels then run in its interpreter
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+SLOW = (
+    *("test_trainer", "test_structure", "test_map_sources", "test_cli", "test_trouble"),
+    *("test_node", "test_benchmark", "test_uncertainty", "test_notebooks", "test_published"),
+)
+"""Files that take longest; begun with, they do not keep one process busy at the end."""
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in SLOW)
+
 
 SHARED = Path(os.environ.get("PIXLOC_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -61,22 +74,47 @@ class Room:
 
 
 @pytest.fixture(scope="session")
-def room(tmp_path_factory, network) -> Room:
-    root = tmp_path_factory.mktemp("data") / "room"
-    render_room(root, seconds=1.0, references=16, mapped=8.0)
-    map_file = root / "room.pixmap.h5"
-    build_map(read_colmap(root / "sparse"), root / "images", map_file, network)
-    return Room(root, map_file, read_sequence(root))
+def once(tmp_path_factory, request):
+    """Makes a folder of files once for all processes of a run: (name, what makes it) -> folder.
+
+    Tests only read what is in it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if hasattr(request.config, "workerinput") else base
+
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder = shared / name
+        with FileLock(shared / f"{name}.lock"):
+            if not folder.is_dir():
+                making = shared / f"{name}.making"
+                making.mkdir()
+                make(making)
+                making.rename(folder)
+        return folder
+
+    return made
+
+
+def _rendered(once, network, name: str, seed: int) -> Room:
+    def make(folder: Path) -> None:
+        render_room(folder / "room", seconds=1.0, references=16, mapped=8.0, seed=seed)
+        root = folder / "room"
+        map_file = root / f"{name}.pixmap.h5"
+        build_map(read_colmap(root / "sparse"), root / "images", map_file, network)
+
+    root = once(name, make) / "room"
+    return Room(root, root / f"{name}.pixmap.h5", read_sequence(root))
 
 
 @pytest.fixture(scope="session")
-def other_room(tmp_path_factory, network) -> Room:
+def room(once, network) -> Room:
+    return _rendered(once, network, "room", 7)
+
+
+@pytest.fixture(scope="session")
+def other_room(once, network) -> Room:
     """Other furniture, other pictures."""
-    root = tmp_path_factory.mktemp("data") / "other"
-    render_room(root, seconds=1.0, references=16, mapped=8.0, seed=11)
-    map_file = root / "other.pixmap.h5"
-    build_map(read_colmap(root / "sparse"), root / "images", map_file, network)
-    return Room(root, map_file, read_sequence(root))
+    return _rendered(once, network, "other", 11)
 
 
 @pytest.fixture
