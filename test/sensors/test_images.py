@@ -22,6 +22,7 @@ from pixloc_ros.sensors import (
     read_image,
     require_size,
 )
+from pixloc_ros.sensors.images import _cut
 from pixloc_ros.sensors.raw_images import ENCODINGS
 
 RNG = np.random.default_rng(0)
@@ -390,3 +391,16 @@ def test_images_are_no_views_of_messages():
     read[:] = 0
     message.data[:] = b"\xff" * len(message.data)
     assert not read.any()
+
+
+def test_the_missing_end_of_a_jpeg_is_seen_whatever_decodes_it():
+    """Some OpenCV fill what is missing with gray, others refuse it."""
+    whole = np.frombuffer(jpeg(BGR), np.uint8)
+    assert not _cut(whole)
+    assert not _cut(np.concatenate([whole, np.full(9, 0xFF, np.uint8)]))
+    assert all(_cut(whole[:length]) for length in range(4, len(whole)))
+    progressive = io.BytesIO()
+    Picture.fromarray(SMOOTH).save(progressive, "JPEG", progressive=True)
+    scans = np.frombuffer(progressive.getvalue(), np.uint8)
+    assert not _cut(scans)
+    assert all(_cut(scans[:length]) for length in range(4, len(scans)))
