@@ -12,7 +12,7 @@ ROS_WHEELS := ros-kilted-rclpy ros-kilted-rmw-fastrtps-cpp ros-kilted-common-int
   ros-kilted-diagnostic-msgs ros-kilted-lifecycle-msgs ros-kilted-rosidl-default-generators \
   ros-kilted-rosidl-core-generators catkin_pkg
 
-.PHONY: demo test lint browser format bench clean
+.PHONY: demo test lint browser format bench gpu clean
 
 $(VENV)/ready: constraints.txt setup.py Makefile pixloc_ros/ros/tf2_messages.py
 	$(PYTHON) -m venv $(VENV)
@@ -53,6 +53,11 @@ format: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(RUN) -m pixloc_ros bench
+
+# what only a GPU can show: its tests, then every figure of doc/speed.md in one file
+gpu: $(VENV)/ready
+	$(RUN) -m pytest -m gpu
+	$(RUN) -m pixloc_ros bench --device cuda --all --json gpu.json $(BENCH)
 
 clean:
 	rm -rf $(VENV) demo build

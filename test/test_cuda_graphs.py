@@ -7,7 +7,7 @@ import torch
 
 from pixloc_ros.cuda_graphs import Replay
 
-GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="graphs need a CUDA device")
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 def add(a, b, factor):
@@ -21,6 +21,7 @@ def test_on_the_cpu_the_function_is_called():
         assert found.tolist() == [number + 2.0] * 2
 
 
+@pytest.mark.gpu
 @GPU
 def test_on_a_gpu_answers_follow_inputs_shapes_and_constants():
     replay = Replay(torch.device("cuda"))

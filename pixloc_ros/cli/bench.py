@@ -16,13 +16,15 @@ from pixloc_ros.cli.options import Parser, network_of, require_outputs
 from pixloc_ros.datasets import write_text
 from pixloc_ros.datasets.rendered_room import render_room
 from pixloc_ros.errors import InputError
+from pixloc_ros.evaluation.agreement import agreements
 from pixloc_ros.evaluation.bench import against, curves, measure
+from pixloc_ros.evaluation.endurance import Endured, endure
 from pixloc_ros.evaluation.map_sizes import SizeCost, size_costs
 from pixloc_ros.evaluation.peer import require_checkout
 from pixloc_ros.evaluation.roofline import shares
 from pixloc_ros.features import FeatureNetwork, open_network, read_image
 from pixloc_ros.features.pixloc import PixLocNetwork, PixLocVGG19
-from pixloc_ros.localization import Localizer, LocalizerOptions
+from pixloc_ros.localization import Localizer, LocalizerOptions, Prior
 from pixloc_ros.mapping import PixMap, build_map, read_colmap
 from pixloc_ros.options import override, select_device
 from pixloc_ros.visualization.curves import plot_sizes
@@ -73,6 +75,17 @@ def _print_sizes(costs: Iterable[SizeCost]) -> list[dict[str, Any]]:
     return rows
 
 
+def _print_endured(rows: Iterable[Endured]) -> list[dict[str, Any]]:
+    names = [field.name for field in fields(Endured)]
+    print("\n" + "  ".join(f"{name:>10}" for name in names))
+    kept = []
+    for endured in rows:
+        row = asdict(endured)
+        kept.append(row)
+        print("  ".join(f"{value:>10.6g}" for value in row.values()), flush=True)
+    return kept
+
+
 def run(arguments: Sequence[str]) -> int:
     parser = Parser("bench", "Time each stage of localization on this machine.")
     parser.add_argument("--map", metavar="FILE", help="map file (default: a rendered room)")
@@ -88,6 +101,19 @@ def run(arguments: Sequence[str]) -> int:
         "--curves",
         action="store_true",
         help="time against points, hypotheses, references and image size",
+    )
+    parser.add_argument(
+        "--endure", type=int, metavar="N", help="time and memory over N queries in a row"
+    )
+    parser.add_argument(
+        "--agreement",
+        action="store_true",
+        help="how far the poses of the fused kernels are from plain torch's",
+    )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="--roofline, --curves, --agreement and --endure 10000",
     )
     parser.add_argument(
         "--sizes",
@@ -123,6 +149,11 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError("--plot is of --sizes")
     if given.cache_mb <= 0:
         raise InputError(f"--cache-mb {given.cache_mb}: positive")
+    if given.all:
+        given.roofline = given.curves = given.agreement = True
+        given.endure = given.endure or 10_000
+    if given.endure is not None and given.endure < 1:
+        raise InputError(f"--endure {given.endure}: at least one")
     if given.repeats < 1:
         raise InputError(f"--repeats {given.repeats}: at least one")
     network = network_of(given)
@@ -174,6 +205,22 @@ def run(arguments: Sequence[str]) -> int:
                     print(f"\n{name:>16}  {'median ms':>10}")
                     for value, ms in points:
                         print(f"{value:>16}  {ms:10.2f}")
+            found = localizer.localize(image, camera)
+            if given.agreement:
+                rows = agreements(
+                    localizer, open_network(given.weights), image, camera, found.cam_from_map
+                )
+                content["agreement"] = [asdict(row) for row in rows]
+                print(f"\n{'apart at most':>28}  {'mm':>8}  {'deg':>8}  poses  refused by one")
+                for row in rows:
+                    print(
+                        f"{row.what:>28}  {1e3 * row.metres:8.4f}  {row.degrees:8.5f}  "
+                        f"{row.compared:>5}  {row.told_apart:>14}"
+                    )
+            if given.endure:
+                prior = Prior(found.cam_from_map)
+                endured = endure(localizer, image, camera, prior, given.endure)
+                content["endure"] = _print_endured(endured)
             if sizes:
                 content["sizes"] = _print_sizes(
                     size_costs(localizer, Path(image_file), sizes, given.weights, given.repeats)

@@ -18,6 +18,7 @@ import torch
 
 from pixloc_ros.crew import spread
 from pixloc_ros.errors import InputError
+from pixloc_ros.evaluation.endurance import resident_mib
 from pixloc_ros.features import open_network, read_image
 from pixloc_ros.interrupts import interruptible, let_through
 from pixloc_ros.localization import Localizer, LocalizerOptions, Prior
@@ -165,11 +166,6 @@ class _Query:
     image: Path
 
 
-def _resident_mib() -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
-
-
 def _read_mib() -> float:
     lines = Path("/proc/self/io").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("rchar")) / 2**20
@@ -202,13 +198,13 @@ def _prepare(
             if not known.ok:
                 raise InputError(f"{query.image}: not found in {query.small}: {known.reason}")
         del localizer
-        before = _resident_mib()
+        before = resident_mib()
         begun = time.perf_counter()
         with PixMap(query.large) as pixmap:
             localizer = Localizer(pixmap, network, options, cache_mb)
             open_ms = 1e3 * (time.perf_counter() - begun)
             localizer.warm_up()  # at the first reference, which is at another place
-            opened = _resident_mib()
+            opened = resident_mib()
             camera = pixmap.camera(query.first)
             before_mib = _read_mib()
             found = localizer.localize(image, camera)
@@ -235,7 +231,7 @@ def _prepare(
                 median(prior),
                 float(np.median(searches)),
                 opened - before,
-                _resident_mib() - before,
+                resident_mib() - before,
                 read,
                 _recall(pixmap, localizer.index),
                 found.ok and away < 0.1,

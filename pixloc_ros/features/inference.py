@@ -63,8 +63,7 @@ def shrinking(before: int, after: int, area: bool) -> Tensor:
 class Extractor:
     """Pyramids of images by one network, as `extract_pyramid` gives them up to precision.
 
-    On a GPU all of it happens there, from the bytes of the image on, and is one replayed graph:
-    a pyramid holds until the next image of the same size.
+    On a GPU all of it happens there, from the bytes of the image on, and is one replayed graph.
     """
 
     def __init__(self, network: FeatureNetwork, levels: Sequence[PyramidLevel]) -> None:
@@ -86,7 +85,8 @@ class Extractor:
         if self.device.type == "cuda":
             given = torch.from_numpy(np.ascontiguousarray(image)).pin_memory()
             self._prepare(width, height)
-            outputs = self._replay(self._extract, [given])
+            # the next image of this size, of the next camera for one, is written over them
+            outputs = [maps.clone() for maps in self._replay(self._extract, [given])]
         else:
             outputs = self._extract_cpu(image)
         *maps, descriptor = outputs

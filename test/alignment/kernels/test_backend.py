@@ -12,6 +12,7 @@ from problems import make_problem, starts
 from pixloc_ros.alignment import LMOptions, learned_damping, optimize_level
 from pixloc_ros.alignment.kernels import backend
 
+pytestmark = pytest.mark.gpu
 NUMBA, TRITON = "pixloc_ros.alignment.kernels.cpu", "pixloc_ros.alignment.kernels.cuda"
 
 

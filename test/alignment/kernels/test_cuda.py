@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -17,8 +18,10 @@ from pixloc_ros.alignment import LMOptions, learned_damping, optimize_level
 from pixloc_ros.alignment.kernels import packing
 from pixloc_ros.geometry import Pose
 
+pytestmark = pytest.mark.gpu
 pytest.importorskip("triton", reason="the kernels for GPUs are written in Triton")
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DAMPING = learned_damping(torch.tensor([0.0, 0.1, -0.2, 0.3, -0.4, 0.5]))
 
 
@@ -34,11 +37,20 @@ def cuda():
         sys.modules.pop(name, None)
 
 
+def on_device(level):
+    """A packed level with its tensors where the kernels run."""
+    values = {field.name: getattr(level, field.name) for field in fields(level)}
+    return replace(
+        level, **{k: v.to(DEVICE) for k, v in values.items() if isinstance(v, torch.Tensor)}
+    )
+
+
 def compare(cuda, problem, begin, options, plain):
     wanted = plain(optimize_level, problem, begin, DAMPING, options)
-    level, state = packing.pack(problem), packing.fresh_state(begin)
-    cuda.optimize(level, state, DAMPING, options)
-    pose = packing.poses(state)
+    there, running = on_device(packing.pack(problem)), packing.fresh_state(begin).to(DEVICE)
+    cuda.optimize(there, running, DAMPING.to(DEVICE), options)
+    parts, state = cuda.contributions(there, running).cpu(), running.cpu()
+    level, pose = packing.pack(problem), packing.poses(state)
     for name in ("rotation", "translation"):
         a, b = getattr(pose, name), getattr(wanted.pose, name)
         assert float((a - b).norm() / b.norm()) < 1e-4
@@ -46,7 +58,7 @@ def compare(cuda, problem, begin, options, plain):
     assert torch.equal(failed, wanted.failed)
     if options.tolerance:
         assert torch.equal(state[:, packing.ITERATIONS].long(), wanted.iterations)
-    ours, theirs = level.system(state, cuda.contributions(level, state)), wanted.system
+    ours, theirs = level.system(state, parts), wanted.system
     assert torch.equal(ours.valid, theirs.valid)
     assert torch.allclose(ours.cost, theirs.cost, rtol=1e-4, atol=1e-7)
     for name in ("hessian", "squared", "weight", "confidence", "pixels"):
