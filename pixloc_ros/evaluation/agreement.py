@@ -36,8 +36,7 @@ def _poses(
     localizer.tracing = plain  # what tells every step is plain torch
     try:
         return [
-            localizer.localize(image, camera, prior, search=False).cam_from_map
-            for prior in priors
+            localizer.localize(image, camera, prior, search=False).cam_from_map for prior in priors
         ]
     finally:
         localizer.tracing = False

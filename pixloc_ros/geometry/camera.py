@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -232,27 +232,34 @@ class Camera(TensorFields):
         The default keeps the four pixels that bilinear sampling needs inside the image.
         """
         limit = self.size[..., None, :] - border
-        return ((pixels >= border) & (pixels <= limit)).all(-1)
+        # a side at a time: reducing over two numbers costs more than comparing them
+        inside = (pixels >= border) & (pixels <= limit)
+        return inside[..., 0] & inside[..., 1]
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels (..., N, 2) and validity (..., N) of points (..., N, 3) in the camera frame.
 
         Valid: in front of the camera, within the range of the distortion, inside the image.
         """
-        pixels, _, valid = self.project_with_jacobian(points)
+        pixels, _, valid = self._project(points)
         return pixels, valid
 
     def project_with_jacobian(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `project`, with d(pixels)/d(points): (..., N, 2, 3) between the two."""
+        pixels, jacobian, valid = self._project(points)
+        return pixels, jacobian(), valid
+
+    def _project(self, points: Tensor) -> tuple[Tensor, Callable[[], Tensor], Tensor]:
         flat, onto_plane, valid = flatten(self.lens, points, self.shape_of_lens[..., None, :])
-        valid = valid & ((flat * flat).sum(-1) < self.limit[..., None])
+        x, y = flat.unbind(-1)
+        valid = valid & (x * x + y * y < self.limit[..., None])
         plane, through = self._distort(flat)
         focal = self.focal[..., None, :]
         pixels = plane * focal + self.centre[..., None, :]
-        jacobian = focal[..., None] * (through @ onto_plane)
-        return pixels, jacobian, valid & self.in_image(pixels)
+        valid = valid & self.in_image(pixels)
+        return pixels, lambda: focal[..., None] * (through() @ onto_plane()), valid
 
-    def _distort(self, flat: Tensor) -> tuple[Tensor, Tensor]:
+    def _distort(self, flat: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:
         in_turn = self.lens is Lens.EQUIDISTANT_IN_TURN
         return distort(flat, self.distortion[..., None, :], in_turn)
 
@@ -264,7 +271,8 @@ class Camera(TensorFields):
         plane = (pixels - self.centre[..., None, :]) / self.focal[..., None, :]
 
         def newton(guess: Tensor) -> Tensor:
-            value, jacobian = self._distort(guess)
+            value, differentiated = self._distort(guess)
+            jacobian = differentiated()
             a, b = jacobian[..., 0, 0], jacobian[..., 0, 1]
             c, d = jacobian[..., 1, 0], jacobian[..., 1, 1]
             error = plane - value

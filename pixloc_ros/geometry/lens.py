@@ -7,6 +7,7 @@ Every camera model of `camera.py` is one of these ways, followed by the distorti
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from enum import IntEnum
 
 import torch
@@ -45,9 +46,12 @@ SHAPE = 2
 """Numbers that the shape of a lens has."""
 
 
-def flatten(lens: Lens, points: Tensor, shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Points (..., 3) of the camera frame on the plane (..., 2), the Jacobian (..., 2, 3), and
-    whether they meet it (...). shape: (..., SHAPE), broadcast.
+Flat = tuple[Tensor, Callable[[], Tensor], Tensor]
+
+
+def flatten(lens: Lens, points: Tensor, shape: Tensor) -> Flat:
+    """Points (..., 3) of the camera frame on the plane (..., 2), the Jacobian (..., 2, 3) where
+    it is asked for, and whether they meet it (...). shape: (..., SHAPE), broadcast.
     """
     if lens.equidistant:
         return _equidistant(points)
@@ -56,11 +60,14 @@ def flatten(lens: Lens, points: Tensor, shape: Tensor) -> tuple[Tensor, Tensor, 
     z = points[..., 2]
     inverse = 1 / z.clamp(min=MIN_DEPTH)
     plane = points[..., :2] * inverse[..., None]
-    eye = torch.eye(2, dtype=points.dtype, device=points.device).expand(*plane.shape, 2)
-    jacobian = torch.cat([eye, -plane[..., None]], -1) * inverse[..., None, None]
     valid = z > MIN_DEPTH
+
+    def onto() -> Tensor:
+        eye = _identity(plane)
+        return torch.cat([eye, -plane[..., None]], -1) * inverse[..., None, None]
+
     if lens is Lens.PERSPECTIVE:
-        return plane, jacobian, valid
+        return plane, onto, valid
     squared = (plane * plane).sum(-1)
     if lens is Lens.FIELD_OF_VIEW:
         factor, slope = _field_of_view(squared, shape)
@@ -69,10 +76,19 @@ def flatten(lens: Lens, points: Tensor, shape: Tensor) -> tuple[Tensor, Tensor, 
         factor = 2 / (1 + root)
         slope = factor * factor * shape[..., 0] / root
         valid = valid & (4 * shape[..., 0] * squared < 1 - 1e-6)
-    bent = factor[..., None, None] * eye + 2 * slope[..., None, None] * (
-        plane[..., :, None] * plane[..., None, :]
-    )
-    return plane * factor[..., None], bent @ jacobian, valid
+
+    def jacobian() -> Tensor:
+        bent = factor[..., None, None] * _identity(plane) + 2 * slope[..., None, None] * (
+            plane[..., :, None] * plane[..., None, :]
+        )
+        return bent @ onto()
+
+    return plane * factor[..., None], jacobian, valid
+
+
+def _identity(plane: Tensor) -> Tensor:
+    """(..., 2, 2) of points (..., 2)."""
+    return torch.eye(2, dtype=plane.dtype, device=plane.device).expand(*plane.shape, 2)
 
 
 def _field_of_view(squared: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,7 +104,7 @@ def _field_of_view(squared: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(centred, middle, factor), torch.where(centred, 0.0, slope)
 
 
-def _equidistant(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _equidistant(points: Tensor) -> Flat:
     x, y, z = points.unbind(-1)
     rho_sq = x * x + y * y
     on_axis = rho_sq < 1e-14 * (z * z).clamp(min=MIN_DEPTH**2)
@@ -97,19 +113,21 @@ def _equidistant(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     safe_z = torch.where(z.abs() < MIN_DEPTH, torch.full_like(z, MIN_DEPTH), z)
     ratio = torch.where(on_axis, 1 / safe_z, theta / rho)
     norm_sq = (rho_sq + z * z).clamp(min=MIN_DEPTH**2)
-    # d ratio / d (x, y) = (x, y) * bend; on the axis it vanishes with (x, y)
-    bend = torch.where(on_axis, torch.zeros_like(z), (z / norm_sq - ratio) / (rho * rho))
     xy = points[..., :2]
-    eye = torch.eye(2, dtype=points.dtype, device=points.device)
-    left = ratio[..., None, None] * eye + bend[..., None, None] * (
-        xy[..., :, None] * xy[..., None, :]
-    )
-    jacobian = torch.cat([left, (-xy / norm_sq[..., None])[..., None]], -1)
+
+    def jacobian() -> Tensor:
+        # d ratio / d (x, y) = (x, y) * bend; on the axis it vanishes with (x, y)
+        bend = torch.where(on_axis, torch.zeros_like(z), (z / norm_sq - ratio) / (rho * rho))
+        left = ratio[..., None, None] * _identity(xy) + bend[..., None, None] * (
+            xy[..., :, None] * xy[..., None, :]
+        )
+        return torch.cat([left, (-xy / norm_sq[..., None])[..., None]], -1)
+
     valid = (norm_sq > MIN_DEPTH**2) & (~on_axis | (z > MIN_DEPTH))
     return xy * ratio[..., None], jacobian, valid
 
 
-def _unified(points: Tensor, shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _unified(points: Tensor, shape: Tensor) -> Flat:
     alpha, beta = shape[..., 0], shape[..., 1]
     xy, z = points[..., :2], points[..., 2]
     away = (beta * (xy * xy).sum(-1) + z * z).clamp(min=MIN_DEPTH**2).sqrt()
@@ -117,16 +135,19 @@ def _unified(points: Tensor, shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     valid = (depth > MIN_DEPTH) & (z > -_behind(alpha) * away)
     inverse = 1 / depth.clamp(min=MIN_DEPTH)
     plane = xy * inverse[..., None]
-    eye = torch.eye(2, dtype=points.dtype, device=points.device).expand(*plane.shape, 2)
-    along = torch.cat(
-        [
-            (alpha * beta / away)[..., None] * xy,
-            (alpha * z / away + 1 - alpha)[..., None],
-        ],
-        -1,
-    )
-    wide = torch.cat([eye, torch.zeros_like(eye[..., :1])], -1)
-    jacobian = (wide - plane[..., :, None] * along[..., None, :]) * inverse[..., None, None]
+
+    def jacobian() -> Tensor:
+        along = torch.cat(
+            [
+                (alpha * beta / away)[..., None] * xy,
+                (alpha * z / away + 1 - alpha)[..., None],
+            ],
+            -1,
+        )
+        eye = _identity(plane)
+        wide = torch.cat([eye, torch.zeros_like(eye[..., :1])], -1)
+        return (wide - plane[..., :, None] * along[..., None, :]) * inverse[..., None, None]
+
     return plane, jacobian, valid
 
 

@@ -176,11 +176,11 @@ def poses_of_matches(matches: Matches, camera: Camera, count: int) -> tuple[list
     poses: list[Pose] = []
     inliers: list[int] = []
     left: np.ndarray = np.arange(len(points))
-    while len(poses) < count and len(left) >= MIN_INLIERS:
+    needed = float(MIN_INLIERS)
+    while len(poses) < count and len(left) >= needed:
         answer = pycolmap.estimate_and_refine_absolute_pose(
             plane[left], points[left], pinhole, options
         )
-        needed = max(MIN_INLIERS, 0.5 * inliers[0]) if inliers else MIN_INLIERS
         if answer is None or answer["num_inliers"] < needed:
             break
         found = answer["cam_from_world"]
@@ -189,5 +189,6 @@ def poses_of_matches(matches: Matches, camera: Camera, count: int) -> tuple[list
         moved = local.translation - (local.rotation @ origin[:, None]).squeeze(-1)
         poses.append(Pose(local.rotation, moved))
         inliers.append(int(answer["num_inliers"]))
+        needed = max(MIN_INLIERS, 0.5 * inliers[0])
         left = left[~answer["inlier_mask"]]
     return poses, inliers

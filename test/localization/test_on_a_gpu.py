@@ -32,14 +32,14 @@ def frame(room):
     return read_image(room.sequence.images / frame.name), frame
 
 
-def same(ours, theirs, metres=2e-3, degrees=0.05):
+def same(ours, theirs, metres=2e-3, degrees=0.05, spread=2.0):
     assert ours.ok, ours.reason
     assert theirs.ok, theirs.reason
     away, radians = ours.cam_from_map.distance(theirs.cam_from_map)
     assert float(away) < metres
     assert float(torch.rad2deg(radians)) < degrees
     ratio = ours.covariance.diagonal() / theirs.covariance.diagonal()
-    assert 0.5 < float(ratio.min()) <= float(ratio.max()) < 2
+    assert 1 / spread < float(ratio.min()) <= float(ratio.max()) < spread
 
 
 def test_every_way_to_start_ends_at_the_same_pose(on_gpu, localizer, frame):
@@ -85,7 +85,7 @@ def test_it_is_deterministic_and_takes_other_sizes(on_gpu, frame):
     part = np.ascontiguousarray(image[:400, :600])
     smaller = frame.camera.crop(0, 0, 600, 400)
     found = on_gpu.localize(part, smaller, Prior(frame.truth))
-    same(found, first, 0.02, 0.3)
+    same(found, first, 0.02, 0.3, spread=5.0)
 
 
 def test_a_wrong_image_is_refused(on_gpu, frame):
@@ -110,5 +110,6 @@ def test_features_are_read_again_where_few_fit(room, localizer, frame):
                 localizer.localize(image, frame.camera),
                 0.02,
                 0.3,
+                spread=5.0,  # fewer references, fewer points
             )
             assert tight.localize(image, frame.camera, prior).ok

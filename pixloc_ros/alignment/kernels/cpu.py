@@ -35,7 +35,7 @@ BLOCKS = 4
 
 _BLOCK, _POINT, _SUMS = p.BLOCK, p.POINT, p.SUMS
 _FOCAL, _CENTRE, _DISTORTION, _LIMIT = p.FOCAL, p.CENTRE, p.DISTORTION, p.LIMIT
-_LENS, _SHAPE = p.LENS, p.SHAPE
+_LENS, _SHAPE, _FURTHER = p.LENS, p.SHAPE, p.FURTHER
 _COLUMNS, _ROWS, _FIRST, _LOW, _HIGH, _MOUNT = p.COLUMNS, p.ROWS, p.FIRST, p.LOW, p.HIGH, p.MOUNT
 _POSE, _TRIED, _HESSIAN, _GRADIENT = p.POSE, p.TRIED, p.HESSIAN, p.GRADIENT
 _COST, _BOOST, _DONE, _FAILED = p.COST, p.BOOST, p.DONE, p.FAILED
@@ -124,16 +124,18 @@ def _project(camera, x, y, z, jacobian):
     a, b, good = _flatten(camera, x, y, z, jacobian)
     one, two = _F(1.0), _F(2.0)
     c = camera[_DISTORTION:_LIMIT]
-    p1, p2, s1, s2, s3, s4 = c[2], c[3], c[8], c[9], c[10], c[11]
+    p1, p2 = c[2], c[3]
+    further = camera[_FURTHER] > _F(0.0)
     u = a * a + b * b
-    upper = one + u * (
-        c[0] + u * (c[1] + u * (c[4] + u * (c[12] + u * (c[13] + u * c[14]))))
-    )  # fmt: skip
-    lower = one + u * (c[5] + u * (c[6] + u * c[7]))
-    radial = upper / lower
-    high = u * (_F(4) * c[12] + u * (_F(5) * c[13] + u * _F(6) * c[14]))
-    growth = c[0] + u * (two * c[1] + u * (_F(3) * c[4] + high))
-    slope = (growth - radial * (c[5] + u * (two * c[6] + u * _F(3) * c[7]))) / lower
+    radial = one + u * (c[0] + u * (c[1] + u * c[4]))
+    slope = c[0] + u * (two * c[1] + u * _F(3) * c[4])
+    if further:
+        high = u * u * u
+        upper = radial + high * u * (c[12] + u * (c[13] + u * c[14]))
+        lower = one + u * (c[5] + u * (c[6] + u * c[7]))
+        radial = upper / lower
+        growth = slope + high * (_F(4) * c[12] + u * (_F(5) * c[13] + u * _F(6) * c[14]))
+        slope = (growth - radial * (c[5] + u * (two * c[6] + u * _F(3) * c[7]))) / lower
     rxx, rxy = radial + two * a * a * slope, two * a * b * slope
     ryy = radial + two * b * b * slope
     dx, dy = a * radial, b * radial
@@ -142,25 +144,34 @@ def _project(camera, x, y, z, jacobian):
     if in_turn:
         qx, qy = dx, dy
     v = qx * qx + qy * qy
-    prism_x, prism_y = two * (s1 + two * s2 * v), two * (s3 + two * s4 * v)
-    axx = two * p1 * qy + _F(6) * p2 * qx + prism_x * qx
-    axy = two * (p1 * qx + p2 * qy) + prism_x * qy
-    ayx = two * (p1 * qx + p2 * qy) + prism_y * qx
-    ayy = two * p2 * qx + _F(6) * p1 * qy + prism_y * qy
-    dx += two * p1 * qx * qy + p2 * (v + two * qx * qx) + v * (s1 + s2 * v)
-    dy += two * p2 * qx * qy + p1 * (v + two * qy * qy) + v * (s3 + s4 * v)
+    axx = two * p1 * qy + _F(6) * p2 * qx
+    axy = two * (p1 * qx + p2 * qy)
+    ayx = axy
+    ayy = two * p2 * qx + _F(6) * p1 * qy
+    dx += two * p1 * qx * qy + p2 * (v + two * qx * qx)
+    dy += two * p2 * qx * qy + p1 * (v + two * qy * qy)
+    if further:
+        s1, s2, s3, s4 = c[8], c[9], c[10], c[11]
+        prism_x, prism_y = two * (s1 + two * s2 * v), two * (s3 + two * s4 * v)
+        axx, axy = axx + prism_x * qx, axy + prism_x * qy
+        ayx, ayy = ayx + prism_y * qx, ayy + prism_y * qy
+        dx += v * (s1 + s2 * v)
+        dy += v * (s3 + s4 * v)
     jxx, jxy, jyx, jyy = rxx + axx, rxy + axy, rxy + ayx, ryy + ayy
     if in_turn:
         jxx, jxy = rxx + axx * rxx + axy * rxy, rxy + axx * rxy + axy * ryy
         jyx, jyy = rxy + ayx * rxx + ayy * rxy, ryy + ayx * rxy + ayy * ryy
-    t00, t01, t10, t11, t20, t21 = c[15], c[16], c[17], c[18], c[19], c[20]
-    below = one / (one + t20 * dx + t21 * dy)
-    tx, ty = (dx + t00 * dx + t01 * dy) * below, (dy + t10 * dx + t11 * dy) * below
     fx, fy = camera[_FOCAL], camera[_FOCAL + 1]
-    hxx, hxy = fx * (one + t00 - tx * t20) * below, fx * (t01 - tx * t21) * below
-    hyx, hyy = fy * (t10 - ty * t20) * below, fy * (one + t11 - ty * t21) * below
-    xx, xy = hxx * jxx + hxy * jyx, hxx * jxy + hxy * jyy
-    yx, yy = hyx * jxx + hyy * jyx, hyx * jxy + hyy * jyy
+    tx, ty = dx, dy
+    xx, xy, yx, yy = fx * jxx, fx * jxy, fy * jyx, fy * jyy
+    if further:
+        t00, t01, t10, t11, t20, t21 = c[15], c[16], c[17], c[18], c[19], c[20]
+        below = one / (one + t20 * dx + t21 * dy)
+        tx, ty = (dx + t00 * dx + t01 * dy) * below, (dy + t10 * dx + t11 * dy) * below
+        hxx, hxy = fx * (one + t00 - tx * t20) * below, fx * (t01 - tx * t21) * below
+        hyx, hyy = fy * (t10 - ty * t20) * below, fy * (one + t11 - ty * t21) * below
+        xx, xy = hxx * jxx + hxy * jyx, hxx * jxy + hxy * jyy
+        yx, yy = hyx * jxx + hyy * jyx, hyx * jxy + hyy * jyy
     for k in range(3):
         first, second = jacobian[0, k], jacobian[1, k]
         jacobian[0, k] = xx * first + xy * second

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pixloc_ros.alignment.problem import AlignmentProblem, LinearSystem, RigProblem
 from pixloc_ros.geometry import Camera, Pose, RobustKernel
-from pixloc_ros.geometry.distortion import COUNT
+from pixloc_ros.geometry.distortion import COUNT, PLAIN
 
 BLOCK = 16
 """Points of one block."""
@@ -26,10 +26,11 @@ PADDING = -1.0
 """Reference confidence of a point that is not one."""
 
 # a row of `cameras`: focal, centre, distortion, limit, lens, its shape, columns, rows, first row
-# of the table, lower bounds of pixels, upper bounds, cam_from_rig (rotation, translation)
+# of the table, lower bounds of pixels, upper bounds, cam_from_rig (rotation, translation), whether
+# there are coefficients beyond the plain ones
 CAMERA = 48
-FOCAL, CENTRE, DISTORTION, LIMIT, LENS, SHAPE, COLUMNS, ROWS, FIRST, LOW, HIGH, MOUNT = (
-    0, 2, 4, 25, 26, 27, 29, 30, 31, 32, 33, 35,
+FOCAL, CENTRE, DISTORTION, LIMIT, LENS, SHAPE, COLUMNS, ROWS, FIRST, LOW, HIGH, MOUNT, FURTHER = (
+    0, 2, 4, 25, 26, 27, 29, 30, 31, 32, 33, 35, 47,
 )  # fmt: skip
 
 # a row of the state: pose, the pose that is tried, upper triangle of H, g, and scalars
@@ -108,19 +109,22 @@ def camera_row(
 ) -> Tensor:
     """One row (CAMERA,) of `PackedLevel.cameras`; camera: batch shape ().
 
-    Nothing is read from the device, so that a GPU can record this.
+    Nothing is read from the device and no number copied to it one by one, so that a GPU can
+    record this.
     """
     row = camera.focal.new_zeros(CAMERA)
     row[FOCAL : FOCAL + 2], row[CENTRE : CENTRE + 2] = camera.focal, camera.centre
     row[DISTORTION : DISTORTION + COUNT] = camera.distortion
     row[LIMIT] = camera.limit
     row[SHAPE : SHAPE + 2] = camera.shape_of_lens
-    row[LENS], row[COLUMNS], row[ROWS] = float(camera.lens), float(columns), float(rows)
-    row[FIRST], row[LOW] = float(first), pad + 0.5
+    row[FURTHER] = camera.distortion[PLAIN:].ne(0).any()
+    numbers = {LENS: int(camera.lens), COLUMNS: columns, ROWS: rows, FIRST: first, LOW: pad + 0.5}
+    for place, number in numbers.items():
+        row[place].fill_(number)
     row[HIGH] = (camera.size[0] - 0.5).clamp(max=columns - pad - 0.5)
     row[HIGH + 1] = (camera.size[1] - 0.5).clamp(max=rows - pad - 0.5)
     if cam_from_rig is None:
-        row[MOUNT : MOUNT + 9 : 4] = 1.0
+        row[MOUNT : MOUNT + 9 : 4].fill_(1.0)
     else:
         row[MOUNT : MOUNT + 9] = cam_from_rig.rotation.flatten()
         row[MOUNT + 9 : MOUNT + 12] = cam_from_rig.translation
