@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
+import torch
 from tqdm import tqdm
 
 from pixloc_ros.cli.options import Parser, network_of, require_outputs
@@ -21,8 +22,12 @@ from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.left_out import LeftOut
 from pixloc_ros.localization import (
     Atlas,
+    Decision,
     LocalizationResult,
     LocalizerOptions,
+    Moment,
+    Observed,
+    Pipeline,
     Prior,
     RunWriter,
     Status,
@@ -31,25 +36,6 @@ from pixloc_ros.localization import (
 )
 from pixloc_ros.options import override
 from pixloc_ros.retrieval import rank_by_global_features
-
-
-class _Carried:
-    """The last answer of a sequence, carried on by odometry."""
-
-    def __init__(self) -> None:
-        self._last: tuple[Pose, Pose] | None = None
-        self.frame = ""
-
-    def prior(self, odom_from_cam: Pose) -> Prior | None:
-        if self._last is None:
-            return None
-        cam_from_map, then = self._last
-        return Prior(odom_from_cam.inverse() @ then @ cam_from_map)
-
-    def update(self, result: LocalizationResult, odom_from_cam: Pose) -> None:
-        if result.ok:
-            self._last = (result.cam_from_map, odom_from_cam)
-            self.frame = result.frame
 
 
 def _priors(path: str, queries: Mapping[str, Camera]) -> dict[str, Pose]:
@@ -108,8 +94,8 @@ def run(arguments: Sequence[str]) -> int:
     start.add_argument(
         "--odometry",
         metavar="FILE",
-        help="TUM trajectory of the camera that carries each answer to the next query, with "
-        "retrieval where there is none; needs --timestamps",
+        help="TUM trajectory of the camera: track through the queries as the node does; needs "
+        "--timestamps",
     )
     parser.add_argument("--timestamps", metavar="FILE", help="lines 'name seconds'")
     parser.add_argument("--report", metavar="FILE.json", help="status and timings of every query")
@@ -143,6 +129,8 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError(f"{folder}: no such folder of images")
 
     results: dict[str, LocalizationResult] = {}
+    decisions: dict[str, Decision | None] = {}
+    still = Pose.identity(dtype=torch.float64)
     with Atlas(given.map, network_of(given), options) as atlas, ExitStack() as stack:
         localizer = atlas.site.localizer
         pixmap, recorder = localizer.map, None
@@ -162,7 +150,14 @@ def run(arguments: Sequence[str]) -> int:
             known in pixmap.names for listed in pairs.values() for known in listed
         ):
             raise InputError(f"{given.pairs}: names no reference of {given.map}")
-        carried = _Carried()
+        references: Sequence[str] | None = None
+
+        def ask(views: Sequence[View], prior: Prior | None, frame: str) -> LocalizationResult:
+            if len(atlas.sites) > 1:
+                return atlas.localize_views(views, prior, frame)
+            return localizer.localize_views(views, prior, references)
+
+        pipeline = Pipeline(ask)
         for name, camera in tqdm(queries.items(), unit="query", desc="localizing"):
             try:
                 image = read_image(folder / name)
@@ -171,25 +166,24 @@ def run(arguments: Sequence[str]) -> int:
                 continue
             prior = Prior(priors[name]) if name in priors else None
             references = None if pairs is None else pairs.get(name, [])
-            odom_from_cam = pose_at(odometry, stamps[name]) if odometry else None
-            if odom_from_cam is not None:
-                prior = carried.prior(odom_from_cam)
             views = [View(image, camera)]
-            if len(atlas.sites) > 1:
-                result = atlas.localize_views(views, prior, carried.frame)
+            stamp = stamps[name] if given.timestamps else float(len(results))
+            decision = None
+            if odometry:
+                # the camera is the robot
+                observed = Observed(stamp, still, pose_at(odometry, stamp))
+                outcome = pipeline.process(Moment(observed, views))
+                result, prior, decision = outcome.estimate, outcome.prior, outcome.decision
             else:
-                result = localizer.localize_views(views, prior, references)
+                result = ask(views, prior, "")
             if recorder is not None:
-                stamp = stamps[name] if given.timestamps else float(len(results))
-                recorder.add(name, stamp, views, prior, result)
-            results[name] = replace(result, trace=None)
-            if odom_from_cam is not None:
-                carried.update(results[name], odom_from_cam)
+                recorder.add(name, stamp, views, prior, result, decision)
+            results[name], decisions[name] = replace(result, trace=None), decision
 
     believed = {name: result.cam_from_map for name, result in results.items() if result.ok}
     write_poses(given.output, believed)
     if given.report:
-        report = {name: facts_of(result) for name, result in results.items()}
+        report = {name: facts_of(result, decisions.get(name)) for name, result in results.items()}
         write_text(given.report, json.dumps(report, indent=1) + "\n")
     counts = Counter(result.status.value for result in results.values())
     tried = [result.timings_ms["total"] for result in results.values() if result.timings_ms]

@@ -4,6 +4,7 @@ from pixloc_ros.localization.atlas import Atlas, Site, map_files
 from pixloc_ros.localization.gating import GateOptions
 from pixloc_ros.localization.localizer import Localizer, LocalizerOptions, View
 from pixloc_ros.localization.motion import Belief, MotionOptions
+from pixloc_ros.localization.pipeline import Decision, Moment, Outcome, Pipeline
 from pixloc_ros.localization.result import (
     InlierStatistics,
     LocalizationResult,
@@ -33,14 +34,18 @@ __all__ = [
     "TRANSITIONS",
     "Atlas",
     "Belief",
+    "Decision",
     "Event",
     "GateOptions",
     "InlierStatistics",
     "LocalizationResult",
     "Localizer",
     "LocalizerOptions",
+    "Moment",
     "MotionOptions",
     "Observed",
+    "Outcome",
+    "Pipeline",
     "Prior",
     "RecordedFrame",
     "RecordedView",

@@ -29,6 +29,7 @@ from pixloc_ros.errors import InputError
 from pixloc_ros.features import shrink
 from pixloc_ros.geometry import Camera, Lens, Pose
 from pixloc_ros.localization.localizer import View
+from pixloc_ros.localization.pipeline import Decision
 from pixloc_ros.localization.result import LocalizationResult, Prior, Reprojections, Status
 from pixloc_ros.localization.trace import Trace
 from pixloc_ros.mapping import PixMap
@@ -81,8 +82,8 @@ class RecordedFrame:
     points: np.ndarray
 
     @property
-    def ok(self) -> bool:
-        return self.facts["status"] == Status.SUCCESS.value
+    def decision(self) -> Decision:
+        return Decision(self.facts["decision"])
 
     def reprojections(self, step: int, view: int) -> Reprojections:
         """Where a view, as it was kept, shows the visible points at a step of the trace."""
@@ -96,9 +97,11 @@ class RecordedFrame:
         return Reprojections(pixels.numpy(), self.trace.residual[step][here])
 
 
-def facts_of(result: LocalizationResult) -> dict[str, Any]:
-    """Of one answer, as plain values."""
+def facts_of(result: LocalizationResult, decision: Decision | None = None) -> dict[str, Any]:
+    """Of one answer, as plain values. decision: where a tracker took one."""
+    alone = Decision.FIX if result.ok else Decision.REFUSED
     entry: dict[str, Any] = {
+        "decision": (decision or alone).value,
         "status": result.status.value,
         "reason": result.reason,
         "from_prior": result.from_prior,
@@ -163,10 +166,11 @@ class RunWriter:
         views: Sequence[View],
         prior: Prior | None,
         result: LocalizationResult,
+        decision: Decision | None = None,
     ) -> None:
-        """Keep one answer. stamp: seconds."""
+        """Keep one answer. stamp: seconds. decision: where a tracker took one."""
         aligned = result.status in (Status.SUCCESS, Status.REJECTED)
-        facts = {"name": name, "stamp": stamp, **facts_of(result)}
+        facts = {"name": name, "stamp": stamp, **facts_of(result, decision)}
         content: dict[str, np.ndarray] = {
             "facts": np.array(json.dumps(facts)),
             "pose": _seven(result.cam_from_map if aligned else None),
@@ -309,6 +313,9 @@ def _camera(content: dict[str, np.ndarray], number: int, numbers: torch.Tensor) 
 
 def _frame(content: dict[str, np.ndarray]) -> RecordedFrame:
     facts = json.loads(str(content["facts"]))
+    # before decisions were kept
+    alone = Decision.FIX if facts["status"] == Status.SUCCESS.value else Decision.REFUSED
+    facts.setdefault("decision", alone.value)
     views = []
     for number, numbers in enumerate(content["cameras"]):
         camera = _camera(content, number, torch.from_numpy(numbers))

@@ -1,6 +1,6 @@
 """How evenly the node sends its transform while it works, beside a plain timer of rclpy.
 
-python -m pixloc_ros.ros.transform_gaps --map FILE --image FILE [--hz R] [--busy N] [--hard] [--seconds T]
+python -m pixloc_ros.ros.transform_gaps --map FILE --image FILE [--hz R] [--busy N] [--hard]
 
 A robot stands still before one image of the map. The node, a plain node with a timer of the same
 rate, and some processes that never sleep share the machine.
@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -123,10 +123,8 @@ class Robot(Node):
 def _spin(node: Node) -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    try:
+    with suppress(ExternalShutdownException, KeyboardInterrupt):
         executor.spin()
-    except (ExternalShutdownException, KeyboardInterrupt):
-        pass
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

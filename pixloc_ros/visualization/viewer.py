@@ -18,7 +18,7 @@ from scipy.spatial import KDTree
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import ImageError, read_image, shrink
 from pixloc_ros.geometry import Camera, Pose
-from pixloc_ros.localization import RecordedFrame, RunError, RunFile
+from pixloc_ros.localization import Decision, RecordedFrame, RunError, RunFile
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.visualization.overlay import draw_frame, residual_colours
 from pixloc_ros.visualization.style import heat
@@ -34,6 +34,7 @@ POLL = 0.5
 """Seconds between looks for new frames of a run that is being recorded."""
 
 _BLUE, _VERMILION, _ORANGE, _GREEN = (0, 114, 178), (213, 94, 0), (230, 159, 0), (0, 158, 115)
+_COLOURS = {Decision.FIX: _GREEN, Decision.CANDIDATE: _ORANGE, Decision.REFUSED: _VERMILION}
 
 
 def _from_browser(action: Callable[[Any], object]) -> Callable[[Any], None]:
@@ -272,7 +273,7 @@ class Viewer:
         while self._path_length < count:
             frame = run[self._path_length]
             self._path_length += 1
-            if frame.ok and frame.cam_from_map is not None:
+            if frame.decision is Decision.FIX and frame.cam_from_map is not None:
                 self._answers.append(
                     frame.cam_from_map.inverse().translation.numpy() - self._origin
                 )
@@ -331,7 +332,7 @@ class Viewer:
                 if pose is None:
                     scene.remove_by_name("/run/cameras")
                 else:
-                    colour = _GREEN if frame.ok else _VERMILION
+                    colour = _COLOURS[frame.decision]
                     for number, view in enumerate(frame.views):
                         placed, image = view.cam_from_rig @ pose, shrink(view.image, PICTURE)
                         name = f"/run/cameras/{number}"
@@ -341,7 +342,7 @@ class Viewer:
 
     def _said(self, frame: RecordedFrame, step: int, pose: Pose | None) -> str:
         facts = frame.facts
-        lines = [f"**{frame.name}**: {facts['status']}, {facts['reason']}"]
+        lines = [f"**{frame.name}**: {facts['decision']}, {facts['reason']}"]
         if frame.trace is not None and pose is not None:
             assert self.run is not None
             size, level = self.run.levels[int(frame.trace.levels[step])]

@@ -350,7 +350,7 @@ def test_demo_refuses_a_folder_that_is_no_pack(tmp_path, capsys):
 
 
 def test_localize_carries_answers_on_by_odometry(room, tmp_path, capsys):
-    """Only the first query is searched for; the others start where odometry says."""
+    """Two queries are searched for, which agree; the others start where odometry says."""
     root, output, report = room.root, tmp_path / "p.txt", tmp_path / "r.json"
     base = ["localize", "--map", room.map_file, "--images", root / "images", "--output", output]
     base += ["--queries", root / "queries_with_intrinsics.txt", "--report", report]
@@ -358,7 +358,9 @@ def test_localize_carries_answers_on_by_odometry(room, tmp_path, capsys):
     timed = [*odometry, "--timestamps", root / "timestamps.txt"]
     assert main([str(a) for a in [*base, *timed]]) == 0
     told = json.loads(report.read_text())
-    assert [entry["from_prior"] for entry in told.values()] == [False] + [True] * 9
+    assert [entry["from_prior"] for entry in told.values()] == [False] * 2 + [True] * 8
+    decisions = [entry["decision"] for entry in told.values()]
+    assert decisions == ["candidate"] + ["fix"] * 9
     truth, found = read_poses(root / "gt_poses.txt"), read_poses(output)
     assert PoseErrors.of(truth, found).metres.max() < 0.03
     fails(capsys, [*base, *odometry], "go together")

@@ -13,7 +13,7 @@ from pixloc_ros.cli.main import main
 from pixloc_ros.datasets import read_poses
 from pixloc_ros.features import read_image
 from pixloc_ros.geometry import Camera, Pose
-from pixloc_ros.localization import Prior, RunError, RunFile, RunWriter, View
+from pixloc_ros.localization import Decision, Prior, RunError, RunFile, RunWriter, View
 from pixloc_ros.localization.run_file import FIRST_LINE
 
 
@@ -117,7 +117,7 @@ def test_what_is_written_is_read(tracing, frame, tmp_path):
         one, two = run[0], run[1]
         assert run.map_path == tracing.map.path.resolve()
         assert run.levels[-1] == (640, 0)
-    assert (one.name, one.stamp, one.ok) == ("one.png", 1.25, True)
+    assert (one.name, one.stamp, one.decision) == ("one.png", 1.25, Decision.FIX)
     assert torch.allclose(one.cam_from_map.matrix(), result.cam_from_map.matrix(), atol=1e-12)
     assert torch.allclose(one.prior.matrix(), prior.cam_from_map.matrix(), atol=1e-12)
     assert one.facts["references"] == list(result.references)
@@ -131,7 +131,7 @@ def test_what_is_written_is_read(tracing, frame, tmp_path):
     assert np.abs(one.trace.residual[close] - result.trace.residual[close]).max() < 0.01
     assert np.abs(one.trace.confidence - result.trace.confidence).max() < 0.003
     assert np.allclose(one.points, tracing.map.model.points[result.trace.points], atol=1e-5)
-    assert (two.ok, two.cam_from_map, two.trace) == (False, None, None)
+    assert (two.decision, two.cam_from_map, two.trace) == (Decision.REFUSED, None, None)
     assert two.facts["reason"] == refused.reason
     # gray, and too large to keep as it was
     assert two.views[0].image.shape == (720, 960, 3)
