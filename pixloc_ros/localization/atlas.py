@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 
+from pixloc_ros.errors import InputError
 from pixloc_ros.features import FeatureNetwork
 from pixloc_ros.localization.localizer import Localizer, LocalizerOptions, View, share
 from pixloc_ros.localization.refinement import Query
@@ -197,6 +198,28 @@ def _localizers(
         for pixmap, shared in zip(alike, together, strict=True):
             made[pixmap.path] = Localizer(pixmap, network, options, cache_mb, shared)
     return made
+
+
+def require_maps(
+    path: str, architecture: str, weights_hash: str, frame: str, robot_frames: Sequence[str]
+) -> None:
+    """Raise InputError where maps cannot be served by a network of which this is known.
+
+    frame: of maps without one in frames.yaml. robot_frames: which no map may be in.
+    """
+    files = map_files(Path(path))
+    frames = _frames(Path(path), files)
+    for file in files:
+        with PixMap(file) as pixmap:
+            pixmap.require_weights(architecture, weights_hash)
+    require_own_frames(path, {frames.get(file.name, frame) for file in files}, robot_frames)
+
+
+def require_own_frames(path: str, frames: Collection[str], robot_frames: Sequence[str]) -> None:
+    """Raise InputError where a map is in a frame of the robot's."""
+    for own in robot_frames:
+        if own in frames:
+            raise InputError(f"{path}: frame {own} is the robot's, not a map's")
 
 
 def map_files(path: Path) -> list[Path]:

@@ -272,16 +272,19 @@ class PixMap:
 
     def require(self, network: FeatureNetwork) -> None:
         """Raise MapError unless this network filled the map."""
-        if network.architecture != self.header.architecture:
+        self.require_weights(network.architecture, network.weights_hash())
+
+    def require_weights(self, architecture: str, weights_hash: str) -> None:
+        """Raise MapError unless a network of this kind with these weights filled the map."""
+        if architecture != self.header.architecture:
             raise MapError(
                 f"{self.path}: filled by a {self.header.architecture} network, "
-                f"not by {network.architecture}; name its weights or rebuild the map"
+                f"not by {architecture}; name its weights or rebuild the map"
             )
-        ours = network.weights_hash()
-        if ours != self.header.weights_hash:
+        if weights_hash != self.header.weights_hash:
             raise MapError(
-                f"{self.path}: filled by other {network.architecture} weights "
-                f"({self.header.weights_hash[:12]}, loaded {ours[:12]}); rebuild the map"
+                f"{self.path}: filled by other {architecture} weights "
+                f"({self.header.weights_hash[:12]}, loaded {weights_hash[:12]}); rebuild the map"
             )
 
     def reference(self, index: int) -> ReferenceFeatures:

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from pixloc_ros.ros.conversions import seconds
+from pixloc_ros.ros.qos import LATEST, overridable
 
-LATEST = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT
-)
+_LITTLE, _BIG = struct.Struct("<iI"), struct.Struct(">iI")
 
 
-@dataclass(frozen=True)
 class Frame:
-    """An image and the calibration that came with it."""
+    """An image as it came over the wire, and the calibration that came with it.
 
-    image: Image | CompressedImage
-    info: CameraInfo
+    Most images of a fast or a large camera are replaced by the next one before anybody looks at
+    them: only those that are looked at become messages. Source of the layout: OMG, DDS-RTPS,
+    section 10 (encapsulation), and CDR: a header's stamp comes first.
+    """
 
-    @property
-    def stamp(self) -> float:
-        return seconds(self.image.header.stamp)
+    def __init__(self, data: bytes, kind: type, info: CameraInfo) -> None:
+        self._data, self._kind, self.info = data, kind, info
+        sec, nanosec = (_LITTLE if data[1] & 1 else _BIG).unpack_from(data, 4)
+        self.nanoseconds = sec * 1_000_000_000 + nanosec
+        self.stamp = self.nanoseconds * 1e-9
+
+    @cached_property
+    def image(self) -> Image | CompressedImage:
+        return deserialize_message(self._data, self._kind)
 
 
 class Together:
@@ -81,33 +86,48 @@ class Cameras:
         self._together = Together(list(prefixes), tolerance)
         self._info: dict[str, CameraInfo] = {}
         self.subscriptions: list[Subscription] = []
-        kind, topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
+        self._kind = CompressedImage if compressed else Image
         for name, prefix in prefixes.items():
             self._subscribe(
                 CameraInfo, f"{prefix}camera_info", lambda m, n=name: self._info.update({n: m})
             )
-            self._subscribe(kind, f"{prefix}{topic}", lambda m, n=name: self._on_image(n, m))
+            topic = f"{prefix}image"
+            if compressed:
+                topic = _compressed_topic(node, topic)
+            self._subscribe(self._kind, topic, lambda m, n=name: self._on_image(n, m), raw=True)
 
-    def _subscribe(self, kind: type, topic: str, callback: Callable[..., None]) -> None:
+    def _subscribe(
+        self, kind: type, topic: str, callback: Callable[..., None], raw: bool = False
+    ) -> None:
         self.subscriptions.append(
             self._node.create_subscription(
                 kind,
                 topic,
                 callback,
                 LATEST,
-                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+                raw=raw,
+                qos_overriding_options=overridable(),
             )
         )
 
-    def _on_image(self, name: str, message: Image | CompressedImage) -> None:
+    def _on_image(self, name: str, data: bytes) -> None:
         info = self._info.get(name)
         if info is None:
             self._missing(name)
             return
-        frames = self._together.add(name, Frame(message, info))
+        frames = self._together.add(name, Frame(data, self._kind, info))
         if frames:
             self._arrived(frames)
 
     def close(self) -> None:
         for subscription in self.subscriptions:
             self._node.destroy_subscription(subscription)
+
+
+def _compressed_topic(node: Node, base: str) -> str:
+    """Where the compressed images of a topic are: a remap of the base topic holds for them too,
+    as image_transport's users expect; one of their own topic goes first.
+    """
+    topic = f"{base}/compressed"
+    remapped = node.resolve_topic_name(topic) != node.resolve_topic_name(topic, only_expand=True)
+    return topic if remapped else f"{node.resolve_topic_name(base)}/compressed"

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
+import platform
 import threading
 from collections import deque
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from pixloc_ros.localization import Atlas, LocalizationResult, State
-
-OLD_S, FUTURE_S = 10.0, 1.0
-"""How far the stamp of an image may be off the clock before it is said."""
+from pixloc_ros.localization import Outcome, State
+from pixloc_ros.localization.atlas_server import AtlasFacts, Health
+from pixloc_ros.ros.arrivals import Arrivals
 
 
 class Journal:
@@ -28,13 +27,11 @@ class Journal:
         self.fixes = 0
         self.refusals = 0
         self.errors = 0
-        self.last_reason = ""
 
-    def finished(self, milliseconds: float, reason: str, fixed: bool) -> None:
+    def finished(self, milliseconds: float, fixed: bool) -> None:
         with self._lock:
             self._latency.append(milliseconds)
             self._error = ""
-            self.last_reason = reason
             self.fixes += fixed
             self.refusals += not fixed
 
@@ -67,84 +64,74 @@ _LEVELS = {
 }
 
 
-def _values(**pairs: object) -> Sequence[KeyValue]:
-    return [KeyValue(key=key, value=str(value)) for key, value in pairs.items()]
+def _status(level: bytes, name: str, message: str, **pairs: object) -> DiagnosticStatus:
+    values = [KeyValue(key=key, value=str(value)) for key, value in pairs.items()]
+    return DiagnosticStatus(
+        level=level, name=name, message=message, hardware_id=platform.node(), values=values
+    )
 
 
-def localization_status(name: str, state: State, journal: Journal) -> DiagnosticStatus:
-    """The task `localization`: the state, or what keeps the node from working."""
+def localization_status(
+    name: str, state: State, reason: str, journal: Journal
+) -> DiagnosticStatus:
+    """The task `localization`: the state and its reason, or what keeps the node from working."""
     error = journal.error
     p50, p95 = journal.latency()
-    return DiagnosticStatus(
-        level=DiagnosticStatus.ERROR if error else _LEVELS[state],
-        name=f"{name}: localization",
-        message=error or f"{state.value}: {journal.last_reason or 'waiting for images'}",
-        values=_values(
-            state=state.value,
-            fixes=journal.fixes,
-            refusals=journal.refusals,
-            errors=journal.errors,
-            latency_p50_ms=f"{p50:.1f}",
-            latency_p95_ms=f"{p95:.1f}",
-        ),
+    return _status(
+        DiagnosticStatus.ERROR if error else _LEVELS[state],
+        f"{name}: localization",
+        error or f"{state.value}: {reason or 'waiting for images'}",
+        state=state.value,
+        fixes=journal.fixes,
+        refusals=journal.refusals,
+        errors=journal.errors,
+        latency_p50_ms=f"{p50:.1f}",
+        latency_p95_ms=f"{p95:.1f}",
     )
 
 
-def stamp_problem(stamp: float, delay: float) -> str:
-    """What is wrong with an image's stamp, seconds, that is `delay` behind the clock."""
-    if stamp <= 0:
-        return "images have a stamp of zero: their driver has to stamp them"
-    if delay > OLD_S:
-        return f"images are stamped {delay:.1f} s ago: an old recording, or clocks that differ?"
-    if delay < -FUTURE_S:
-        return f"images are stamped {-delay:.1f} s in the future: do the clocks differ?"
-    return ""
+def input_status(name: str, arrivals: Arrivals, dropped: int, problem: str) -> DiagnosticStatus:
+    """The task `input`: image rate in Hz, stamp delay in seconds, frames that were left out.
 
-
-def input_status(
-    name: str, rate: float, delay: float, dropped: int, problem: str
-) -> DiagnosticStatus:
-    """The task `input`: image rate in Hz, stamp delay in seconds, dropped frames."""
-    silent = rate == 0.0
-    message = problem or ("no images arrive" if silent else f"images at {rate:.1f} Hz")
-    return DiagnosticStatus(
-        level=DiagnosticStatus.WARN if problem or silent else DiagnosticStatus.OK,
-        name=f"{name}: input",
-        message=message,
-        values=_values(rate_hz=f"{rate:.2f}", delay_s=f"{delay:.3f}", dropped=dropped),
+    problem: what is wrong besides what the images themselves show.
+    """
+    rate = arrivals.rate
+    silent = "no images arrive" if arrivals.silent else ""
+    wrong = problem or silent or arrivals.problem
+    delay = arrivals.delay
+    return _status(
+        DiagnosticStatus.WARN if wrong else DiagnosticStatus.OK,
+        f"{name}: input",
+        wrong or f"images at {rate:.1f} Hz",
+        rate_hz=f"{rate:.2f}",
+        delay_s="unknown" if math.isnan(delay) else f"{delay:.3f}",
+        dropped=dropped,
     )
 
 
-def map_status(name: str, path: str, atlas: Atlas | None) -> DiagnosticStatus:
+def map_status(name: str, path: str, facts: AtlasFacts | None, place: str) -> DiagnosticStatus:
     """The task `map`: what is served, and the map that the robot was last in; else an error."""
-    references = 0 if atlas is None else atlas.references
-    names = [] if atlas is None else [site.name for site in atlas.sites]
+    names = [] if facts is None else [site.name for site in facts.sites]
+    references = 0 if facts is None else facts.references
     served = f"{references} references" + (f" in {len(names)} maps" if len(names) > 1 else "")
-    return DiagnosticStatus(
-        level=DiagnosticStatus.OK if references else DiagnosticStatus.ERROR,
-        name=f"{name}: map",
-        message="no map is served" if atlas is None else served,
-        values=_values(
-            file=path,
-            references=references,
-            points=0 if atlas is None else atlas.points,
-            maps=", ".join(names),
-            map="" if atlas is None else atlas.site.name,
-        ),
+    return _status(
+        DiagnosticStatus.OK if references else DiagnosticStatus.ERROR,
+        f"{name}: map",
+        "no map is served" if facts is None else served,
+        file=path,
+        references=references,
+        points=0 if facts is None else facts.points,
+        maps=", ".join(names),
+        map=place,
     )
 
 
-def device_status(name: str, device: torch.device) -> DiagnosticStatus:
-    """The task `device`: where the network runs, and the memory in use."""
-    facts: dict[str, object] = {"device": device, "memory_mb": f"{resident_mb():.0f}"}
-    if device.type == "cuda":
-        facts["device_memory_mb"] = f"{torch.cuda.memory_allocated(device) / 2**20:.0f}"
-    return DiagnosticStatus(
-        level=DiagnosticStatus.OK,
-        name=f"{name}: device",
-        message=str(device),
-        values=_values(**facts),
-    )
+def device_status(name: str, device: str, health: Health) -> DiagnosticStatus:
+    """The task `device`: where the network runs, and the memory of the node and its process."""
+    held: dict[str, object] = {"memory_mb": f"{resident_mb() + health.resident_mb:.0f}"}
+    if device != "cpu":
+        held["device_memory_mb"] = f"{health.device_mb:.0f}"
+    return _status(DiagnosticStatus.OK, f"{name}: device", device, device=device, **held)
 
 
 def resident_mb() -> float:
@@ -154,28 +141,29 @@ def resident_mb() -> float:
 
 
 def frame_status(
-    name: str, state: State, result: LocalizationResult, fixed: bool, milliseconds: float
+    name: str, stamp: float, outcome: Outcome, milliseconds: float
 ) -> DiagnosticStatus:
-    """`~/status`: what became of one frame."""
-    statistics = result.statistics
-    return DiagnosticStatus(
-        level=DiagnosticStatus.OK if fixed else DiagnosticStatus.WARN,
-        name=name,
-        message=f"{state.value}: {result.reason}",
-        values=_values(
-            state=state.value,
-            fix=fixed,
-            status=result.status.value,
-            reason=result.reason,
-            from_prior=result.from_prior,
-            map=result.map,
-            frame=result.frame,
-            cameras=len(result.reprojections),
-            points=statistics.points,
-            visible=f"{statistics.visible:.3f}",
-            inliers=f"{statistics.inliers:.3f}",
-            matches=statistics.matches,
-            cost=f"{statistics.cost:.4f}",
-            latency_ms=f"{milliseconds:.1f}",
-        ),
+    """`~/status`: what became of one frame, with its stamp."""
+    estimate, statistics = outcome.estimate, outcome.estimate.statistics
+    fixed = outcome.fix is not None
+    return _status(
+        DiagnosticStatus.OK if fixed else DiagnosticStatus.WARN,
+        name,
+        f"{outcome.state.value}: {estimate.reason}",
+        stamp=f"{stamp:.9f}",
+        state=outcome.state.value,
+        decision=outcome.decision.value,
+        fix=fixed,
+        status=estimate.status.value,
+        reason=estimate.reason,
+        from_prior=estimate.from_prior,
+        map=estimate.map,
+        frame=estimate.frame,
+        cameras=len(estimate.reprojections),
+        points=statistics.points,
+        visible=f"{statistics.visible:.3f}",
+        inliers=f"{statistics.inliers:.3f}",
+        matches=statistics.matches,
+        cost=f"{statistics.cost:.4f}",
+        latency_ms=f"{milliseconds:.1f}",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -53,9 +54,28 @@ def _spin() -> None:
         stack.callback(node.close)
         stack.callback(executor.shutdown)
         executor.add_node(node)
-        if node.parameters.autostart:
-            start(node)
+        # services, parameters and diagnostics are answered while maps are read
+        starting = _Start(node, executor) if node.parameters.autostart else None
         executor.spin()
+        if starting is not None and starting.error is not None:
+            raise starting.error
+
+
+class _Start:
+    """Configures and activates in a thread of its own; ends the executor where that fails."""
+
+    def __init__(self, node: LocalizationNode, executor: SingleThreadedExecutor) -> None:
+        self.error: Exception | None = None
+        self._node, self._executor = node, executor
+        threading.Thread(target=self._run, name="pixloc_start", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            start(self._node)
+        except Exception as error:
+            if rclpy.ok():
+                self.error = error
+            self._executor.shutdown(0)
 
 
 def start(node: LocalizationNode) -> None:

@@ -49,9 +49,7 @@ class Observer:
                 camera = camera_of(frame.info, self._parameters.rectified)
                 image = image_to_rgb(frame.image)
                 require_size(camera, image.shape[1], image.shape[0])
-                base_from_cam = self._transforms.lookup(
-                    self._parameters.base_frame_id, frame_name(header.frame_id)
-                )
+                base_from_cam = self._mount(header, wait)
             except (CameraError, ImageError, TransformError) as error:
                 reason = str(error)
                 continue
@@ -61,6 +59,29 @@ class Observer:
             cam_from_rig = base_from_cam.inverse() @ observed.base_from_cam
             views.append(View(image, camera, cam_from_rig))
         return views, observed, reason
+
+    def _mount(self, header: Header, wait: float) -> Pose:
+        """base_from_cam when the image was taken: a camera may pan, or lift with its mast.
+
+        wait: seconds for the transforms of a moving mount to reach the stamp. Raises
+        TransformError.
+        """
+        base, camera = self._parameters.base_frame_id, frame_name(header.frame_id)
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                return self._transforms.lookup(base, camera, header.stamp)
+            except TransformError as error:
+                try:
+                    self._transforms.lookup(base, camera)
+                except TransformError:
+                    raise error from None  # whatever the time
+                if time.monotonic() >= deadline:
+                    raise TransformError(
+                        f"{camera} is known on {base} at other times, not at the image's stamp: "
+                        f"{error}"
+                    ) from None
+                time.sleep(0.01)
 
     def _say_once(self, note: str) -> None:
         if note and note not in self._said:
@@ -74,6 +95,12 @@ class Observer:
             return self._from_transforms(Time.from_msg(header.stamp), wait)
         return None
 
+    def odometry_at(self, stamp: float) -> Pose | None:
+        """Odometry at a stamp, as far as it is known now."""
+        if self._parameters.odometry == "tf":
+            return self._from_transforms(Time(nanoseconds=round(stamp * 1e9)), 0.0)
+        return self._odometry.at(stamp, 0.0)
+
     def newest_odometry(self) -> Pose | None:
         """The last odometry there is."""
         if self._parameters.odometry == "tf":
@@ -82,10 +109,7 @@ class Observer:
 
     def past_odometry(self, stamp: float) -> Pose | None:
         """Odometry at a stamp of the past, without waiting, or else the last there is."""
-        if self._parameters.odometry == "tf":
-            pose = self._from_transforms(Time(nanoseconds=round(stamp * 1e9)), 0.0)
-        else:
-            pose = self._odometry.at(stamp, 0.0)
+        pose = self.odometry_at(stamp)
         return self.newest_odometry() if pose is None else pose
 
     def _from_transforms(self, stamp: Time | None, wait: float) -> Pose | None:

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import array
+import threading
 from typing import Any
 
 import numpy as np
 import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import Point, PoseWithCovarianceStamped
-from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile
 from rclpy.time import Time
 from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from pixloc_ros.geometry import Camera, Pose
+from pixloc_ros.geometry import Camera
 from pixloc_ros.localization import Belief
 from pixloc_ros.mapping import PixMap
-from pixloc_ros.ros.bridge import TransformBroadcaster, point_cloud
-from pixloc_ros.ros.conversions import pose_with_covariance, transform_stamped
-
-LATCHED = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
-
+from pixloc_ros.ros.bridge import point_cloud
+from pixloc_ros.ros.conversions import pose_with_covariance
+from pixloc_ros.ros.qos import LATCHED, overridable
+from pixloc_ros.ros.transform_sender import TransformSender
 
 MOST_POINTS = 1_000_000
 MOST_FRUSTA = 2_000
@@ -42,9 +36,11 @@ class Outputs:
 
     def __init__(self, node: LifecycleNode) -> None:
         self._node = node
-        self._broadcaster = TransformBroadcaster(node)
+        self._lock = threading.Lock()
+        self.transforms = TransformSender(node)
         self._made: list[Publisher] = []
-        self._pose = self._make(PoseWithCovarianceStamped, "pose", LATCHED)
+        self._pose = self._make_pose()
+        self._pose_stands = False
         self._status = self._make(DiagnosticStatus, "~/status", QoSProfile(depth=10))
         self._points = self._make(PointCloud2, "~/map_points", LATCHED)
         self._references = self._make(MarkerArray, "~/references", LATCHED)
@@ -55,10 +51,15 @@ class Outputs:
         self._made.append(publisher)
         return publisher
 
+    def _make_pose(self) -> Publisher:
+        return self._node.create_publisher(
+            PoseWithCovarianceStamped, "pose", LATCHED, qos_overriding_options=overridable()
+        )
+
     def close(self) -> None:
-        for publisher in self._made:
+        for publisher in (*self._made, self._pose):
             self._node.destroy_publisher(publisher)
-        self._broadcaster.close()
+        self.transforms.close()
 
     def map(self, pixmap: PixMap, frame: str) -> None:
         """The map's points and reference cameras, for whoever listens now or later."""
@@ -68,13 +69,20 @@ class Outputs:
 
     def pose(self, fix: Belief, stamp: Time, diagonal: bool) -> None:
         covariance = torch.diag(fix.covariance.diagonal()) if diagonal else fix.covariance
-        self._pose.publish(
-            pose_with_covariance(stamp.to_msg(), fix.frame, fix.map_from_base, covariance)
-        )
+        message = pose_with_covariance(stamp.to_msg(), fix.frame, fix.map_from_base, covariance)
+        with self._lock:
+            self._pose.publish(message)
+            self._pose_stands = True
 
-    def transform(self, frame: str, child: str, pose: Pose, ahead: float) -> None:
-        stamp = self._node.get_clock().now() + Duration(seconds=ahead)
-        self._broadcaster.send(transform_stamped(stamp.to_msg(), frame, child, pose))
+    def forget_pose(self) -> None:
+        """Whoever comes now gets no pose: the last one is not believed any more.
+
+        What is latched goes with its publisher only.
+        """
+        with self._lock:
+            if self._pose_stands:
+                self._node.destroy_publisher(self._pose)
+                self._pose, self._pose_stands = self._make_pose(), False
 
     def status(self, status: DiagnosticStatus) -> None:
         self._status.publish(status)

@@ -130,7 +130,11 @@ def _descriptor(entry: Field[Any]) -> ParameterDescriptor:
 
 
 def _taken(entry: Field[Any], value: Any) -> Any:
-    """The value as it is used: frames without the slash that ROS 1 allowed."""
+    """The value as it is used: lists without the empty names that stand for none, frames without
+    the slash that ROS 1 allowed.
+    """
+    if isinstance(entry.default, tuple):
+        return tuple(name for name in value or () if name)
     return frame_name(value) if entry.name.endswith("_frame_id") else value
 
 
@@ -138,14 +142,14 @@ def declare(node: Node) -> NodeParameters:
     """Declare all parameters and read them. Raises InputError for an impossible set."""
     values: dict[str, Any] = {}
     for entry in fields(NodeParameters):
-        # an empty list carries no element type: it is declared by its type alone
+        # an empty list carries no element type, and an unset parameter voids a whole dump
         is_list = isinstance(entry.default, tuple)
-        default: Any = Parameter.Type.STRING_ARRAY if is_list else entry.default
+        default: Any = [""] if is_list else entry.default
         try:
             value: Any = node.declare_parameter(_name(entry), default, _descriptor(entry)).value
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             raise InputError(f"parameter {_name(entry)}: {error}") from None
-        values[entry.name] = tuple(value or ()) if is_list else _taken(entry, value)
+        values[entry.name] = _taken(entry, value)
     parameters = NodeParameters(**values)
     reason = problem(parameters)
     if reason:
@@ -169,7 +173,7 @@ def problem(parameters: NodeParameters) -> str:
     if not all(frames) or len(set(frames)) != 3:
         return f"global, odom and base frame must be three different names, not {frames}"
     cameras = parameters.cameras
-    if not all(cameras) or len(set(cameras)) != len(cameras):
+    if len(set(cameras)) != len(cameras):
         return f"parameter cameras: {list(cameras)} are not different names"
     try:
         override(TrackerOptions(), parameters.tracker)
@@ -198,8 +202,5 @@ def updated(parameters: NodeParameters, changes: Sequence[Parameter]) -> NodePar
     for change in changes:
         if change.name in known:
             entry = known[change.name]
-            is_list = isinstance(entry.default, tuple)
-            values[entry.name] = (
-                tuple(change.value or ()) if is_list else _taken(entry, change.value)
-            )
+            values[entry.name] = _taken(entry, change.value)
     return replace(parameters, **values)

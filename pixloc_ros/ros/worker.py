@@ -1,20 +1,26 @@
-"""One thread that works on the newest frame, and the slot it takes it from."""
+"""One thread that works on the newest frame, and on what else must not be done meanwhile."""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
+Task = Callable[[], None]
 
 
 class Mailbox(Generic[Item]):
-    """A slot for one item: a new one replaces what nobody took, and that is counted."""
+    """A slot for one item: a new one replaces what nobody took, and that is counted.
+
+    Tasks wait in a line of their own and go first.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._item: Item | None = None
+        self._tasks: deque[Task] = deque()
         self._closed = False
         self.received = 0
         self.dropped = 0
@@ -26,12 +32,23 @@ class Mailbox(Generic[Item]):
             self._item = item
             self._changed.notify()
 
-    def take(self) -> Item | None:
-        """The newest item, once there is one; None after `close`."""
+    def do(self, task: Task) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._item is not None)
+            self._tasks.append(task)
+            self._changed.notify()
+
+    def take(self) -> Item | Task | None:
+        """The next task or the newest item, once there is one; None after `close`."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or bool(self._tasks) or self._item is not None
+            )
+            if self._closed:
+                return None
+            if self._tasks:
+                return self._tasks.popleft()
             item, self._item = self._item, None
-            return None if self._closed else item
+            return item
 
     def clear(self) -> None:
         with self._changed:
@@ -57,7 +74,10 @@ class Worker(Generic[Item]):
     def _run(self) -> None:
         while (item := self.mailbox.take()) is not None:
             try:
-                self._process(item)
+                if callable(item):
+                    item()
+                else:
+                    self._process(item)
             except Exception as error:
                 self._failed(error)
 

@@ -102,7 +102,7 @@ def test_what_goes_wrong_unforeseen_ends_unconfigured(story, monkeypatch):
         raise RuntimeError("out of something")
 
     with monkeypatch.context() as patched:
-        patched.setattr("pixloc_ros.ros.node.Serving.load", explode)
+        patched.setattr("pixloc_ros.ros.node.Configured", explode)
         assert not change(told, Transition.TRANSITION_CONFIGURE)
     assert state(told) == "unconfigured"
     assert change(told, Transition.TRANSITION_CONFIGURE)
@@ -168,7 +168,7 @@ def test_an_initialpose_of_the_past_is_carried_on_by_odometry(story):
     told.robot.drive(9, image=told.robot.picture(0))
     publisher.publish(hint(first, truth(first), sigma=0.01))
     told.wait(lambda: told.node.tracker._known is not None)
-    moved = told.node.tracker._known.map_from_odom @ told.node._odometry.at(last, 0.0)
+    moved = told.node.tracker._known.map_from_odom @ told.node.configured.odometry.at(last, 0.0)
     metres, _ = moved.inverse().distance(truth(last).inverse())
     assert float(metres) < 0.02
     away, _ = truth(first).inverse().distance(truth(last).inverse())
@@ -181,7 +181,7 @@ def test_an_initialpose_is_kept_until_the_node_is_active(story):
     publisher = told.robot.create_publisher(PoseWithCovarianceStamped, "initialpose", 5)
     told.wait(publisher.get_subscription_count)
     publisher.publish(hint(0.0, near(truth(told.robot.frames[0].stamp))))
-    told.wait(lambda: told.node._hint is not None)
+    told.wait(lambda: told.node.configured.services._hint is not None)
     assert told.node.tracker.state.value == "unlocalized"
     assert change(told, Transition.TRANSITION_ACTIVATE)
     assert told.node.tracker.state.value == "relocalizing"
@@ -260,10 +260,10 @@ def test_pictures_and_reference_cameras_for_who_listens(story):
     told.robot.create_subscription(MarkerArray, "pixloc/references", references.append, latched)
     told.wait(lambda: references)
     marker = references[0].markers[0]
-    assert len(marker.points) == 16 * told.node._serving.atlas.references
+    assert len(marker.points) == 16 * told.node.configured.facts.references
     assert marker.header.frame_id == "map"
     told.robot.create_subscription(Image, "pixloc/debug_image", pictures.append, 2)
-    told.wait(lambda: told.node._outputs.debug_wanted)
+    told.wait(lambda: told.node.configured.outputs.debug_wanted)
     told.step(0)
     told.wait(lambda: pictures)
     drawn = np.frombuffer(pictures[0].data, np.uint8).reshape(pictures[0].height, 640, 3)
@@ -283,7 +283,7 @@ def test_an_exception_costs_one_frame(story, monkeypatch):
         raise RuntimeError("out of something")
 
     with monkeypatch.context() as patched:
-        patched.setattr(told.node._serving.atlas, "localize_views", explode)
+        patched.setattr(told.node.configured.process, "localize_views", explode)
         told.step(3)
     assert told.node.journal.error == "RuntimeError: out of something"
     assert told.node.tracker.state.value == "coasting"
@@ -376,7 +376,7 @@ def test_most_images_may_be_left_out(story):
         told.robot.drive(number)
     time.sleep(0.5)
     assert told.node.journal.refusals == 1
-    assert told.node._worker.mailbox.received == 1
+    assert told.node.configured.worker.mailbox.received == 1
 
 
 @pytest.mark.parametrize("together", [True, False])

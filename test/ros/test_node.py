@@ -184,7 +184,7 @@ def test_a_clock_that_goes_back_starts_over(story):
     for number in (0, 1):
         told.step(number)
     told.wait(lambda: told.robot.transforms)
-    told.node._on_jump(None)
+    told.node.active.on_jump(None)
     assert told.node.tracker.state.value == "unlocalized"
     time.sleep(0.2)
     count = len(told.robot.transforms)

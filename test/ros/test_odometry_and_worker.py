@@ -7,6 +7,7 @@ import pytest
 from nav_msgs.msg import Odometry
 
 from pixloc_ros.localization import State
+from pixloc_ros.ros.arrivals import Arrivals
 from pixloc_ros.ros.conversions import time_message
 from pixloc_ros.ros.diagnostics import Journal, input_status, localization_status
 from pixloc_ros.ros.odometry import OdometryBuffer
@@ -106,22 +107,47 @@ def test_worker_survives_what_a_frame_raises():
 
 def test_diagnostics_levels():
     journal = Journal()
-    status = localization_status("pixloc", State.UNLOCALIZED, journal)
+    status = localization_status("pixloc", State.UNLOCALIZED, "", journal)
     assert status.level == b"\x01"
     for milliseconds in range(100):
-        journal.finished(float(milliseconds), "aligned", True)
-    status = localization_status("pixloc", State.TRACKING, journal)
+        journal.finished(float(milliseconds), True)
+    status = localization_status("pixloc", State.TRACKING, "aligned", journal)
     assert status.level == b"\x00"
     values = {v.key: v.value for v in status.values}
     assert values["latency_p50_ms"] == "49.5"
     assert values["fixes"] == "100"
     journal.failed("camera_info: K is zero")
-    status = localization_status("pixloc", State.TRACKING, journal)
+    status = localization_status("pixloc", State.TRACKING, "aligned", journal)
     assert status.level == b"\x02"
     assert "K is zero" in status.message
-    journal.finished(1.0, "aligned", True)
-    assert localization_status("pixloc", State.TRACKING, journal).level == b"\x00"
-    assert localization_status("pixloc", State.LOST, journal).level == b"\x02"
-    assert input_status("pixloc", 0.0, 0.0, 0, "").level == b"\x01"
-    assert input_status("pixloc", 10.0, 0.0, 0, "").level == b"\x00"
-    assert "wheel" in input_status("pixloc", 10.0, 0.0, 0, "odometry of 'wheel'").message
+    journal.finished(1.0, True)
+    assert localization_status("pixloc", State.TRACKING, "aligned", journal).level == b"\x00"
+    assert localization_status("pixloc", State.LOST, "refused", journal).level == b"\x02"
+    assert status.hardware_id
+
+
+def test_input_says_the_true_cause(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("pixloc_ros.ros.arrivals.time.monotonic", lambda: now[0])
+    arrivals = Arrivals()
+
+    def said(problem=""):
+        status = input_status("pixloc", arrivals, 0, problem)
+        values = {v.key: v.value for v in status.values}
+        return status.level, status.message, values
+
+    assert said()[:2] == (b"\x01", "no images arrive")
+    for _ in range(3):  # one in two and a half seconds
+        arrivals.add("", 0.1)
+        now[0] += 2.5
+        assert said()[0] == b"\x00"
+    level, message, values = said()
+    assert (level, message) == (b"\x00", "images at 0.4 Hz")
+    assert values["delay_s"] == "0.100"
+    arrivals.add("images have a stamp of zero")
+    level, message, values = said()
+    assert (level, message) == (b"\x01", "images have a stamp of zero")
+    assert values["delay_s"] == "unknown"  # not 56 years
+    assert "wheel" in said("odometry of 'wheel'")[1]
+    now[0] += 6.0
+    assert said()[1] == "no images arrive"

@@ -14,6 +14,17 @@ OLDEST = (7, 5)
 """Compute capability from which the kernels for GPUs are compiled."""
 
 
+def is_cold(device: torch.device) -> bool:
+    """Whether the kernels of a device must be compiled before they run, which takes long."""
+    try:
+        if device.type != "cpu":
+            return False
+        from pixloc_ros.alignment.kernels import cpu
+    except (ImportError, RuntimeError):
+        return False
+    return not cpu.is_kept()
+
+
 @cache
 def fused(device: torch.device) -> ModuleType | None:
     """The module with the fused loop for a device, None where plain torch has to do.

@@ -540,7 +540,7 @@ def _threads() -> Iterator[None]:
         yield
 
 
-def _is_kept() -> bool:
+def is_kept() -> bool:
     """Whether numba's cache has what this file compiles to."""
     folder = Path(_optimize.stats.cache_path or os.devnull)
     kept = folder.glob(f"{Path(__file__).stem}._optimize-*.nbi")
@@ -553,7 +553,7 @@ def compile_apart() -> None:
     What numba has just compiled rounds otherwise than the same loaded from its cache: this way
     every process gives the same poses to the last digit.
     """
-    if _is_kept():
+    if is_kept():
         return
     paths = os.pathsep.join(path or os.curdir for path in sys.path)
     command = [sys.executable, "-c", f"from {__name__} import compile_all; compile_all()"]

@@ -1,0 +1,332 @@
+"""What runs in the process that holds maps and network: it loads them and answers, one by one.
+
+Messages over the pipe are tuples whose first entry names them. To the process: `serve` settings,
+`localize` a moment, `keep` the last answer in the recording. From it: `said` while it loads,
+`serving` or `failed` after `serve`, `answer` or `raised` after `localize`, `trouble` of the
+recording.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pixloc_ros.alignment.kernels import backend
+from pixloc_ros.errors import InputError
+from pixloc_ros.features import FeatureNetwork, open_network
+from pixloc_ros.geometry import Camera, Pose
+from pixloc_ros.localization.atlas import Atlas, require_own_frames
+from pixloc_ros.localization.localizer import LocalizerOptions, View
+from pixloc_ros.localization.pipeline import Decision
+from pixloc_ros.localization.result import LocalizationResult, Prior, Status
+from pixloc_ros.localization.run_file import RunError, RunWriter
+from pixloc_ros.options import select_device
+
+SAY_EVERY = 5.0
+"""Seconds between words of a compilation that takes long."""
+
+SACRIFICED = 500
+"""What is added to the badness by which Linux chooses whom to kill when memory runs out."""
+
+
+@dataclass(frozen=True)
+class AtlasSettings:
+    """What is served. path: a map file or a folder of them. weights: empty for the default
+    network. num_threads: 0 leaves it to torch. frame: of maps without one in frames.yaml.
+    robot_frames: which no map may be in. record: a run file, or empty.
+    """
+
+    path: str
+    weights: str = ""
+    device: str = "auto"
+    num_threads: int = 0
+    cache_mb: float = 512.0
+    options: LocalizerOptions | None = None
+    frame: str = "map"
+    robot_frames: tuple[str, ...] = ()
+    record: str = ""
+
+
+@dataclass(frozen=True)
+class SiteFacts:
+    """One map that is served. path: its file."""
+
+    name: str
+    frame: str
+    path: Path
+    references: int
+    points: int
+
+
+@dataclass(frozen=True)
+class AtlasFacts:
+    """What is served. weights_hash: of the network, which other maps must have too."""
+
+    path: str
+    sites: tuple[SiteFacts, ...]
+    architecture: str
+    weights_hash: str
+    device: str
+    record: str
+
+    @property
+    def references(self) -> int:
+        return sum(site.references for site in self.sites)
+
+    @property
+    def points(self) -> int:
+        return sum(site.points for site in self.sites)
+
+    @property
+    def frames(self) -> frozenset[str]:
+        return frozenset(site.frame for site in self.sites)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Where an image lies in shared memory."""
+
+    begin: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Health:
+    """Memory of the process and what it holds of the device's, MiB."""
+
+    resident_mb: float = 0.0
+    device_mb: float = 0.0
+
+
+def send(connection: Connection, *message: Any) -> None:
+    """Plain pickles: torch's own would pass tensors by files in shared memory."""
+    connection.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
+
+
+def receive(connection: Connection) -> tuple[Any, ...]:
+    """Raises EOFError where the other side is gone."""
+    return pickle.loads(connection.recv_bytes())
+
+
+def unused(path: Path) -> Path:
+    """The path, or with a number where there is such a file: a recording is never lost."""
+    number, candidate = 1, path
+    while candidate.exists():
+        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        number += 1
+    return candidate
+
+
+def run(connection: Connection) -> None:
+    """The process: answers until the other side is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the node, which ends this
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(SACRIFICED))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    server = _Server(connection)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            server.answer(*receive(connection))
+    server.close()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+class _Server:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._atlas: Atlas | None = None
+        self._network: FeatureNetwork | None = None
+        self._weights = ""
+        self._writer: RunWriter | None = None
+        self._memory: SharedMemory | None = None
+        # the last answer with all its steps, until it is known what became of it
+        self._last: tuple[list[View], Prior | None, LocalizationResult] | None = None
+
+    def answer(self, kind: str, *arguments: Any) -> None:
+        asked: dict[str, Callable[..., None]] = {
+            "serve": self._serve,
+            "localize": self._localize,
+            "keep": self._keep,
+        }
+        asked[kind](*arguments)
+
+    def _say(self, text: str) -> None:
+        send(self._connection, "said", text)
+
+    def _serve(self, settings: AtlasSettings) -> None:
+        try:
+            facts = self._load(settings)
+        except InputError as error:
+            send(self._connection, "failed", str(error))
+            return
+        send(self._connection, "serving", facts)
+
+    def _load(self, settings: AtlasSettings) -> AtlasFacts:
+        """What was served before goes on where this cannot be."""
+        if settings.num_threads:
+            torch.set_num_threads(settings.num_threads)
+        network = self._network
+        if network is None or settings.weights != self._weights:
+            network = open_network(settings.weights or None).to(select_device(settings.device))
+        atlas = Atlas(settings.path, network, settings.options, settings.cache_mb, settings.frame)
+        writer = None
+        try:
+            require_own_frames(settings.path, atlas.frames, settings.robot_frames)
+            if settings.record:
+                if len(atlas.sites) > 1:
+                    raise InputError(
+                        f"parameter record: {settings.path} has {len(atlas.sites)} maps, not one"
+                    )
+                path = unused(Path(settings.record))
+                writer = RunWriter(path, atlas.site.localizer.map)
+                atlas.site.localizer.tracing = True
+            with self._compiling(network.device):
+                atlas.warm_up()
+        except InputError:
+            atlas.close()
+            raise
+        self.close()
+        self._atlas, self._network, self._weights = atlas, network, settings.weights
+        self._writer = writer
+        return self._facts(settings.path)
+
+    def _facts(self, path: str) -> AtlasFacts:
+        assert self._atlas is not None
+        assert self._network is not None
+        sites = tuple(
+            SiteFacts(
+                site.name,
+                site.frame,
+                site.localizer.map.path,
+                len(site.localizer.map),
+                site.localizer.map.point_count,
+            )
+            for site in self._atlas.sites
+        )
+        network = self._network
+        return AtlasFacts(
+            path,
+            sites,
+            network.architecture,
+            network.weights_hash(),
+            str(network.device),
+            "" if self._writer is None else str(self._writer.path),
+        )
+
+    @contextmanager
+    def _compiling(self, device: torch.device) -> Iterator[None]:
+        """Says so where kernels are compiled, and goes on saying it."""
+        if not backend.is_cold(device):
+            yield
+            return
+        begun, done = time.monotonic(), threading.Event()
+        self._say("compiling kernels, once an installation: about a minute of processor time")
+
+        def tell() -> None:
+            while not done.wait(SAY_EVERY):
+                self._say(f"compiling kernels: {time.monotonic() - begun:.0f} s")
+
+        thread = threading.Thread(target=tell, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+        self._say(f"kernels compiled within {time.monotonic() - begun:.0f} s")
+
+    def _localize(
+        self,
+        memory: str,
+        images: Sequence[Shared],
+        cameras: Sequence[Camera],
+        mounts: Sequence[Pose],
+        prior: Prior | None,
+        frame: str,
+    ) -> None:
+        assert self._atlas is not None
+        try:
+            views = [
+                View(self._image(memory, image), camera, mount)
+                for image, camera, mount in zip(images, cameras, mounts, strict=True)
+            ]
+            result = self._atlas.localize_views(views, prior, frame)
+        except torch.cuda.OutOfMemoryError:
+            result = self._without_gpu()
+        except Exception as error:
+            send(self._connection, "raised", f"{type(error).__name__}: {error}")
+            return
+        self._last = (views, prior, result) if self._writer is not None else None
+        send(self._connection, "answer", replace(result, trace=None), self._health())
+
+    def _without_gpu(self) -> LocalizationResult:
+        assert self._atlas is not None
+        assert self._network is not None
+        torch.cuda.empty_cache()
+        self._network = self._network.cpu()
+        self._atlas.move(self._network)
+        reason = "the GPU is out of memory: going on, slower, on the CPU"
+        self._say(reason)
+        return LocalizationResult(Status.FAILED, reason)
+
+    def _image(self, name: str, image: Shared) -> np.ndarray:
+        if self._memory is None or self._memory.name != name:
+            if self._memory is not None:
+                self._memory.close()
+            self._memory = SharedMemory(name)
+        size = int(np.prod(image.shape))
+        assert self._memory.buf is not None
+        flat = np.frombuffer(self._memory.buf, np.uint8, size, image.begin)
+        # the next moment is written over it, and this one may still have to be recorded
+        return flat.reshape(image.shape).copy()
+
+    def _health(self) -> Health:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        device = self._network.device if self._network is not None else torch.device("cpu")
+        held = torch.cuda.memory_allocated(device) / 2**20 if device.type == "cuda" else 0.0
+        return Health(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, held)
+
+    def _keep(self, stamp: float, status: Status, reason: str, decision: Decision) -> None:
+        if self._writer is None or self._last is None:
+            return
+        views, prior, result = self._last
+        judged = replace(result, status=status, reason=reason)
+        try:
+            self._writer.add(f"{stamp:.6f}", stamp, views, prior, judged, decision)
+        except RunError as error:
+            self._end_recording()
+            send(self._connection, "trouble", f"recording ends: {error}")
+
+    def _end_recording(self) -> None:
+        assert self._atlas is not None
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = self._last = None
+        self._atlas.site.localizer.tracing = False
+
+    def close(self) -> None:
+        if self._atlas is not None:
+            self._end_recording()
+            self._atlas.close()
+        self._atlas = None
