@@ -119,6 +119,7 @@ class AtlasProcess:
         while True:
             kind, *content = self._hear(deadline)
             if kind == "raised":
+                self._free()  # which it may have been unable to open
                 raise RaisedThere(content[0])
             if kind == "answer":
                 result, self.health = content

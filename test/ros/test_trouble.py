@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import array
 import math
+import os
+import signal
 import threading
 import time
+from itertools import pairwise
 
 import numpy as np
 import torch
+from geometry_msgs.msg import PoseWithCovarianceStamped
 from rosgraph_msgs.msg import Clock
+from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
 
-from pixloc_ros.datasets.rendered_room import base_pose
-from pixloc_ros.ros.conversions import pose_from_message, time_message
+from pixloc_ros.datasets.rendered_room import base_pose, mount
+from pixloc_ros.geometry import Pose
+from pixloc_ros.ros.conversions import pose_from_message, time_message, transform_stamped
 
 SLOW = "motion.max_speed=0.1, motion.max_turn_deg=1.0"
 
@@ -219,3 +226,163 @@ def test_a_camera_of_which_nothing_is_known_is_said(story):
     robot = told.robot
     robot.image.publish(robot.picture(0))
     told.wait(lambda: any("no camera_info" in s.message for s in said_of(robot, "input")))
+
+
+def test_a_network_that_is_killed_costs_a_moment(story):
+    """The node stays up and says it, the robot coasts, and the next fix is right."""
+    told = story(tracker="[lost_after=30.0]")
+    robot = told.robot
+    for number in (0, 2):
+        told.step(number)
+    told.wait(lambda: len(robot.poses) == 1 and robot.transforms)
+    os.kill(told.node.configured.process.pid, signal.SIGKILL)
+    robot.diagnostics.clear()
+    told.step(3)
+    assert told.node.tracker.state.value == "coasting"
+    sent = len(robot.transforms)
+    told.wait(lambda: len(robot.transforms) > sent + 3)  # meanwhile too
+    told.wait(lambda: any("was killed" in s.message for s in robot.diagnostics))
+    told.wait(lambda: told.node.configured.process.pid is not None)
+    told.step(4)
+    told.wait(lambda: len(robot.poses) == 2)
+    error = (
+        pose_from_message(robot.poses[-1].pose.pose)
+        .inverse()
+        .distance(base_pose(robot.frames[4].stamp - 100.0, 1.0).inverse())[0]
+    )
+    assert float(error) < 0.03
+
+
+def test_what_is_not_believed_is_not_latched(story):
+    told = story(tracker="[lost_after=0.3]")
+    robot = told.robot
+
+    def latched():
+        late = []
+        listener = robot.create_subscription(
+            PoseWithCovarianceStamped, "pose", late.append, told.latched
+        )
+        time.sleep(0.7)
+        robot.destroy_subscription(listener)
+        return late
+
+    for number in (0, 1):
+        told.step(number)
+    told.wait(lambda: robot.poses)
+    assert latched()
+    nowhere = robot.picture(9)
+    nowhere.header.frame_id = "unknown_optical_frame"
+    told.step(9, image=nowhere)
+    assert told.node.tracker.state.value == "lost"
+    assert latched() == []
+    for number in (2, 3):  # the way to it goes on
+        told.step(number)
+    told.wait(lambda: len(robot.poses) >= 2)
+    assert latched()
+    told.node.trigger_deactivate()
+    assert latched() == []
+
+
+def test_a_camera_that_pans_is_where_it_was_when_the_image_was_taken(story):
+    """The mast turns on by 90 degrees after the image."""
+    told = story(odometry_wait="1.0")
+    robot = told.robot
+    robot.static.publish(TFMessage(transforms=[]))
+    turned = Pose.from_rotvec(
+        torch.tensor([0.0, 0.0, math.pi / 2]).double(), torch.zeros(3).double()
+    )
+    moving = robot.create_publisher(TFMessage, "/tf", 10)
+    told.wait(lambda: moving.get_subscription_count() >= 2)
+
+    def pan(stamp, pose):
+        # the optical frame hangs on the mast now
+        mast = transform_stamped(time_message(stamp), "base_link", "mast", pose)
+        eye = transform_stamped(time_message(stamp), "mast", "panned", mount())
+        moving.publish(TFMessage(transforms=[mast, eye]))
+
+    still = Pose.identity(dtype=torch.float64)
+    for number in (0, 2):
+        stamp = robot.frames[number].stamp
+        picture = robot.picture(number)
+        picture.header.frame_id = "panned"
+        for at in (stamp - 0.1, stamp + 0.01):
+            pan(at, still)
+        pan(stamp + 0.1, turned)
+        told.step(number, image=picture)
+    told.wait(lambda: robot.poses)
+    error = (
+        pose_from_message(robot.poses[-1].pose.pose)
+        .inverse()
+        .distance(base_pose(robot.frames[2].stamp - 100.0, 1.0).inverse())
+    )
+    assert float(error[0]) < 0.03
+    assert float(torch.rad2deg(error[1])) < 0.5
+    # known only later: said, not guessed
+    picture = robot.picture(1)
+    picture.header.frame_id = "panned"
+    picture.header.stamp = time_message(robot.frames[0].stamp - 5.0)
+    told.step(1, image=picture)
+    assert "not at the image's stamp" in told.node.journal.error
+
+
+def test_stamps_of_the_transform_always_grow(story):
+    """Simulated time stands still between its ticks; tf2 drops what has the stamp before."""
+    told = story(use_sim_time=True)
+    clock = told.robot.create_publisher(Clock, "/clock", 10)
+    told.wait(lambda: clock.get_subscription_count() >= 1)
+
+    def tick(seconds):
+        clock.publish(Clock(clock=time_message(seconds)))
+        told.wait(lambda: abs(told.node.now() - seconds) < 1e-6)
+
+    tick(told.robot.frames[0].stamp)
+    for number in (0, 2, 7):
+        tick(told.robot.frames[number].stamp)
+        told.step(number)
+        told.node.active.broadcast()
+    told.wait(lambda: len(told.robot.poses) == 2)
+    time.sleep(0.3)
+
+    def stamps():
+        return [t.header.stamp.sec * 10**9 + t.header.stamp.nanosec for t in told.robot.transforms]
+
+    assert len(stamps()) >= 4
+    assert all(b > a for a, b in pairwise(stamps()))
+    # a recording that starts again is another time
+    last = stamps()[-1]
+    tick(told.robot.frames[0].stamp)
+    told.wait(lambda: told.node.tracker.state.value == "unlocalized")
+    for number in (0, 1):
+        told.step(number)
+    told.wait(lambda: stamps()[-1] < last)
+
+
+def test_relocalize_is_a_success_only_with_a_fix(story):
+    told = story()
+    robot = told.robot
+    answers = []
+
+    def ask():
+        client = robot.create_client(Trigger, "pixloc/relocalize")
+        told.wait(client.service_is_ready)
+        client.call_async(Trigger.Request()).add_done_callback(
+            lambda future: answers.append(future.result())
+        )
+        told.wait(lambda: told.node.requests.wanted)
+
+    ask()
+    told.step(0)
+    time.sleep(0.3)
+    assert answers == []  # one estimate stands
+    told.step(2)
+    told.wait(lambda: answers)
+    assert answers[0].success
+    assert "x " in answers[0].message
+    assert len(robot.poses) == 1
+    told.node.configured.forget("as at the start")
+    ask()
+    told.step(4)
+    told.wait(lambda: len(answers) == 2)
+    assert not answers[1].success
+    assert "one estimate stands, room: x" in answers[1].message
+    assert "no second one" in answers[1].message
