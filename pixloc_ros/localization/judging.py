@@ -49,10 +49,11 @@ class Judge:
         pose = solution.frame.to_map(solution.poses[best])
         visible = int(system.valid[best].sum())
         compared = solution.compared
-        agreeing = 0
-        if start.matches is not None:
-            matched = queries[start.view]
-            agreeing = start.matches.agreeing(matched.cam_from_rig @ pose, matched.camera)
+        agreeing = sum(
+            matches.agreeing(query.cam_from_rig @ pose, query.camera)
+            for query, matches in zip(queries, start.matches, strict=bool(start.matches))
+            if matches is not None
+        )
         statistics = InlierStatistics(
             points=compared,
             visible=visible / max(compared, 1),
@@ -75,7 +76,7 @@ class Judge:
             references=tuple(
                 dict.fromkeys(self._names[r] for seen in start.references for r in seen)
             ),
-            from_prior=start.matches is None,
+            from_prior=not start.matches,
             reprojections=self._reprojections(solution, queries, best),
         )
         return answer, best

@@ -16,7 +16,13 @@ from pixloc_ros.features import Extractor, FeatureNetwork, ImageError, check_ima
 from pixloc_ros.geometry import Camera, Pose, RobustKernel
 from pixloc_ros.localization.gating import GateOptions
 from pixloc_ros.localization.judging import Judge
-from pixloc_ros.localization.matching import MIN_INLIERS, Matches, match_points, poses_of_matches
+from pixloc_ros.localization.matching import (
+    MIN_INLIERS,
+    MatchedView,
+    Matches,
+    match_points,
+    poses_of_matches,
+)
 from pixloc_ros.localization.refinement import Query, Refinement, Start
 from pixloc_ros.localization.result import LocalizationResult, Prior, Refusal, Status
 from pixloc_ros.mapping import FeatureStore, PixMap
@@ -272,12 +278,13 @@ class Localizer:
         if not any(candidates):
             raise Refusal(Status.NO_REFERENCE, "the map has no reference to match with")
         with watch("match"):
-            view, matches, poses = self._match(queries, candidates)
-            starts = queries[view].cam_from_rig.inverse() @ poses
+            matches, starts = self._match(queries, candidates)
         with watch("references"):
-            seen = [self._seen(query, starts[0]) for query in queries]
-            seen[view] = seen[view] or candidates[view]
-        return self._settle(watch, queries, Start(starts, tuple(map(tuple, seen)), matches, view))
+            seen = [
+                self._seen(query, starts[0]) or (known if matched is not None else [])
+                for query, matched, known in zip(queries, matches, candidates, strict=True)
+            ]
+        return self._settle(watch, queries, Start(starts, tuple(map(tuple, seen)), matches))
 
     def _candidates(
         self, query: Query, names: Sequence[str] | None, expected: Sequence[int]
@@ -328,25 +335,27 @@ class Localizer:
 
     def _match(
         self, queries: Sequence[Query], candidates: Sequence[Sequence[int]]
-    ) -> tuple[int, Matches, Pose]:
-        """The view on whose matches most agree, its matches, and the poses, best first."""
-        found: list[tuple[int, int, Matches, list[Pose]]] = []
-        most = 0
-        for number, (query, references) in enumerate(zip(queries, candidates, strict=True)):
-            if not references:
-                continue
-            matches = match_points(
-                self.store, references, query.pyramid, self.options.match_points
-            )
-            most = max(most, len(matches.points))
-            poses, inliers = poses_of_matches(matches, query.camera, self.options.starts)
-            if poses:
-                found.append((inliers[0], number, matches, poses))
-        if not found:
+    ) -> tuple[tuple[Matches | None, ...], Pose]:
+        """The matches of each view, None of one that has no candidates, and the poses of the rig
+        that they agree on, best first.
+        """
+        matches = tuple(
+            match_points(self.store, references, query.pyramid, self.options.match_points)
+            if references
+            else None
+            for query, references in zip(queries, candidates, strict=True)
+        )
+        views = [
+            MatchedView(matched, query.camera, query.cam_from_rig)
+            for query, matched in zip(queries, matches, strict=True)
+            if matched is not None
+        ]
+        poses, _ = poses_of_matches(views, self.options.starts)
+        if not poses:
+            most = sum(len(view.matches.points) for view in views)
             raise Refusal(
                 Status.FAILED,
                 f"no pose that {MIN_INLIERS} of {most} matches with the retrieved references "
                 "agree on",
             )
-        _, number, matches, poses = max(found, key=lambda entry: entry[0])
-        return number, matches, Pose.stack(poses)
+        return matches, Pose.stack(poses)

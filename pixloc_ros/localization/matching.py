@@ -154,41 +154,103 @@ def match_points(
     return Matches(store.xyz[found], pixels, similarity.cpu() / count)
 
 
-def poses_of_matches(matches: Matches, camera: Camera, count: int) -> tuple[list[Pose], list[int]]:
-    """Up to `count` cam_from_map poses that matches agree on, and how many do, best first.
+@dataclass(frozen=True)
+class MatchedView:
+    """The matches of one camera of a rig, and where it is on it."""
+
+    matches: Matches
+    camera: Camera
+    cam_from_rig: Pose
+
+
+def poses_of_matches(views: Sequence[MatchedView], count: int) -> tuple[list[Pose], list[int]]:
+    """Up to `count` rig_from_map poses that matches of all views agree on, and how many do, best
+    first.
 
     Each is what RANSAC finds among the matches that the ones before left over: where a place
     looks like another, both are found. Later ones have at least half of the first one's inliers.
+    Source: for several views, the generalized pose of Hee Lee et al., "Minimal solutions for
+    pose estimation of a multi-camera system" (ISRR 2013), as COLMAP solves it.
     """
-    rays, valid = camera.unproject(matches.pixels)
-    valid = valid & (rays[:, 2] > 1e-3)
-    focal = float(camera.focal.mean())
-    plane = (focal * rays[:, :2] / rays[:, 2:].clamp(min=1e-3))[valid].numpy()
+    parts = [_on_plane(view) for view in views]
+    plane = np.concatenate([part.plane for part in parts])
+    points = np.concatenate([part.points for part in parts])
     # near the origin, or a map in geographic coordinates would lose millimetres
-    origin = matches.points[valid].mean(0) if bool(valid.any()) else torch.zeros(3).double()
-    points = (matches.points[valid] - origin).numpy()
-    # the image is a pinhole's without distortion, its centre at the origin
-    pinhole = pycolmap.Camera(model="SIMPLE_PINHOLE", width=1, height=1, params=[focal, 0, 0])
+    origin = points.mean(0) if len(points) else np.zeros(3)
+    points = points - origin
+    seen_by = np.repeat(np.arange(len(parts)), [len(part.plane) for part in parts])
     options = pycolmap.AbsolutePoseEstimationOptions()
-    options.ransac.max_error = _reach(camera)
+    options.ransac.max_error = REACH_PX
     options.ransac.min_num_trials, options.ransac.max_num_trials = 100, TRIALS
     options.ransac.random_seed = 0
+
+    def estimate(left: np.ndarray) -> tuple[Pose, int, np.ndarray] | None:
+        cameras = np.unique(seen_by[left])
+        if len(cameras) == 1:
+            alone = int(cameras[0])
+            answer = pycolmap.estimate_and_refine_absolute_pose(
+                plane[left], points[left], parts[alone].pinhole, options
+            )
+            if answer is None:
+                return None
+            mount = views[alone].cam_from_rig
+            pose = mount.inverse() @ _of_colmap(answer["cam_from_world"])
+        else:
+            answer = pycolmap.estimate_and_refine_generalized_absolute_pose(
+                plane[left],
+                points[left],
+                seen_by[left].tolist(),
+                [part.cam_from_rig for part in parts],
+                [part.pinhole for part in parts],
+                options.ransac,
+            )
+            if answer is None:
+                return None
+            pose = _of_colmap(answer["rig_from_world"])
+        return pose, int(answer["num_inliers"]), np.asarray(answer["inlier_mask"], bool)
+
     poses: list[Pose] = []
     inliers: list[int] = []
     left: np.ndarray = np.arange(len(points))
     needed = float(MIN_INLIERS)
     while len(poses) < count and len(left) >= needed:
-        answer = pycolmap.estimate_and_refine_absolute_pose(
-            plane[left], points[left], pinhole, options
-        )
-        if answer is None or answer["num_inliers"] < needed:
+        found = estimate(left)
+        if found is None or found[1] < needed:
             break
-        found = answer["cam_from_world"]
-        x, y, z, w = found.rotation.quat
-        local = Pose.from_quaternion([w, x, y, z], found.translation)
-        moved = local.translation - (local.rotation @ origin[:, None]).squeeze(-1)
-        poses.append(Pose(local.rotation, moved))
-        inliers.append(int(answer["num_inliers"]))
+        local, agreeing, mask = found
+        shifted = local.translation - (local.rotation @ torch.from_numpy(origin)[:, None])[:, 0]
+        poses.append(Pose(local.rotation, shifted))
+        inliers.append(agreeing)
         needed = max(MIN_INLIERS, 0.5 * inliers[0])
-        left = left[~answer["inlier_mask"]]
+        left = left[~mask]
     return poses, inliers
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """What a view matched, as a pinhole without distortion sees it, at 640 pixels of width."""
+
+    plane: np.ndarray
+    points: np.ndarray
+    pinhole: pycolmap.Camera
+    cam_from_rig: pycolmap.Rigid3d
+
+
+def _on_plane(view: MatchedView) -> _Plane:
+    matches, camera = view.matches, view.camera
+    rays, valid = camera.unproject(matches.pixels)
+    valid = valid & (rays[:, 2] > 1e-3)
+    focal = float(camera.focal.mean()) * REACH_PX / _reach(camera)
+    plane = (focal * rays[:, :2] / rays[:, 2:].clamp(min=1e-3))[valid].numpy()
+    w, x, y, z = view.cam_from_rig.quaternion().tolist()
+    mount = pycolmap.Rigid3d(
+        pycolmap.Rotation3d(np.array([x, y, z, w])), view.cam_from_rig.translation.numpy()
+    )
+    # the centre is at the origin
+    pinhole = pycolmap.Camera(model="SIMPLE_PINHOLE", width=1, height=1, params=[focal, 0, 0])
+    return _Plane(plane, matches.points[valid].numpy(), pinhole, mount)
+
+
+def _of_colmap(pose: pycolmap.Rigid3d) -> Pose:
+    x, y, z, w = pose.rotation.quat
+    return Pose.from_quaternion([w, x, y, z], pose.translation)

@@ -48,13 +48,12 @@ class Query:
 class Start:
     """Where alignment begins: poses of the rig (B,), and what they came from.
 
-    references: of each view. matches: None for a prior; `view`: the one that was matched.
+    references: of each view. matches: of each view that was matched; empty for a prior.
     """
 
     poses: Pose
     references: tuple[tuple[int, ...], ...]
-    matches: Matches | None = None
-    view: int = 0
+    matches: tuple[Matches | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ class Refinement:
             levels=len(self._damping),
             room=max(-(-most // BLOCK), 1) * BLOCK,
             lenses=tuple(query.camera.lens for query in queries),
-            from_prior=start.matches is None,
+            from_prior=not start.matches,
         )
         points = torch.zeros(layout.views, layout.room, 3)
         rows = torch.full((layout.views, layout.room), -1, dtype=torch.long)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import pixloc_ros.localization.atlas_process as atlas_process_module
 from pixloc_ros.errors import InputError

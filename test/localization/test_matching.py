@@ -9,11 +9,17 @@ from pixloc_ros.features import extract_pyramid, read_image
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.localization.matching import (
     MIN_INLIERS,
+    MatchedView,
     Matches,
     match_points,
     mutual_best,
     poses_of_matches,
 )
+
+
+def alone(matches, camera):
+    """A robot with one camera."""
+    return MatchedView(matches, camera, Pose.identity(dtype=torch.float64))
 
 
 @pytest.fixture
@@ -51,12 +57,12 @@ def test_the_limit_keeps_what_most_references_see(localizer, matched):
 
 def test_the_pose_of_the_matches_is_near_the_truth(matched):
     frame, matches, _, _ = matched
-    poses, inliers = poses_of_matches(matches, frame.camera, 2)
+    poses, inliers = poses_of_matches([alone(matches, frame.camera)], 2)
     metres, radians = poses[0].distance(frame.truth)
     assert float(metres) < 0.1
     assert float(torch.rad2deg(radians)) < 2.0
     assert inliers == sorted(inliers, reverse=True)
-    again, _ = poses_of_matches(matches, frame.camera, 2)
+    again, _ = poses_of_matches([alone(matches, frame.camera)], 2)
     assert torch.equal(again[0].translation, poses[0].translation)
 
 
@@ -86,7 +92,7 @@ def test_distorted_cameras_and_distant_origins(far):
     matches, camera, truth = scene(80, noise=30)
     origin = torch.tensor([far, -far, far]).double()
     moved = Matches(matches.points + origin, matches.pixels, matches.similarity)
-    (pose,), (inliers,) = poses_of_matches(moved, camera, 1)
+    (pose,), (inliers,) = poses_of_matches([alone(moved, camera)], 1)
     assert 50 <= inliers <= 56
     back = Pose(pose.rotation, pose.translation + (pose.rotation @ origin[:, None]).squeeze(-1))
     metres, radians = back.distance(truth)
@@ -100,9 +106,8 @@ def test_both_of_two_places_that_look_alike_are_found():
     apart = torch.tensor([10.0, 0.0, 0.0]).double()
     points = matches.points.clone()
     points[::2] += apart
-    poses, inliers = poses_of_matches(
-        Matches(points, matches.pixels, matches.similarity), camera, 2
-    )
+    both = Matches(points, matches.pixels, matches.similarity)
+    poses, inliers = poses_of_matches([alone(both, camera)], 2)
     assert inliers == [40, 40]
     centres = torch.stack([p.inverse().translation for p in poses])
     expected = truth.inverse().translation
@@ -112,11 +117,11 @@ def test_both_of_two_places_that_look_alike_are_found():
 
 def test_too_few_or_contradicting_matches_give_no_pose():
     few, camera, _ = scene(MIN_INLIERS - 1)
-    assert poses_of_matches(few, camera, 2) == ([], [])
+    assert poses_of_matches([alone(few, camera)], 2) == ([], [])
     wrong, camera, _ = scene(60, noise=60)
-    assert poses_of_matches(wrong, camera, 2) == ([], [])
+    assert poses_of_matches([alone(wrong, camera)], 2) == ([], [])
     none = Matches(torch.zeros(0, 3).double(), torch.zeros(0, 2).double(), torch.zeros(0))
-    assert poses_of_matches(none, camera, 2) == ([], [])
+    assert poses_of_matches([alone(none, camera)], 2) == ([], [])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -140,3 +145,41 @@ def test_mutual_best_in_any_precision(dtype, monkeypatch):
     unrelated = torch.nn.functional.normalize(torch.randn(50, 64, generator=generator), dim=-1)
     few, _ = mutual_best(unrelated, cells)
     assert len(few) < 50
+
+
+def rig_scene(count: int, noise: int, apart: float) -> tuple[list[MatchedView], Pose]:
+    """Two unlike cameras, the second turned by 60 degrees and `apart` metres aside."""
+    first, camera, truth = scene(count, noise)
+    mount = Pose.from_rotvec(
+        torch.tensor([0.0, 1.0, 0.0]).double(), torch.tensor([apart, 0.0, 0.0]).double()
+    )
+    generator = torch.Generator().manual_seed(2)
+    large = Camera.from_colmap("PINHOLE", 1280, 960, [900, 900, 640, 480])
+    rays, _ = large.unproject(torch.rand(count, 2, generator=generator).double() * 900 + 30)
+    points = (mount @ truth).inverse().transform(rays * 4)
+    pixels, _ = large.project((mount @ truth).transform(points))
+    pixels[:noise] = torch.rand(noise, 2, generator=generator).double() * 900
+    second = MatchedView(Matches(points, pixels, torch.ones(count)), large, mount)
+    return [alone(first, camera), second], truth
+
+
+@pytest.mark.parametrize("apart", [0.3, 0.0])
+def test_cameras_of_a_rig_are_solved_together(apart):
+    """What is too little in each of them is enough in both."""
+    views, truth = rig_scene(MIN_INLIERS - 2, 0, apart)
+    assert all(poses_of_matches([view], 1) == ([], []) for view in views)
+    (pose,), (inliers,) = poses_of_matches(views, 1)
+    assert inliers == 2 * (MIN_INLIERS - 2)
+    metres, radians = pose.distance(truth)
+    assert float(metres) < 1e-3
+    assert float(radians) < 1e-4
+
+
+def test_a_camera_of_a_rig_that_matches_nothing_does_no_harm():
+    views, truth = rig_scene(60, 0, 0.3)
+    blind, _ = rig_scene(60, 60, 0.3)
+    for together in ([views[0], blind[1]], [blind[0], views[1]]):
+        poses, inliers = poses_of_matches(together, 2)
+        assert 58 <= inliers[0] <= 64
+        metres, _ = poses[0].distance(truth)
+        assert float(metres) < 0.05
