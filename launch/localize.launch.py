@@ -6,65 +6,111 @@ ros2 launch pixloc_ros localize.launch.py map:=/path/to/place.pixmap.h5
 import os
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchDescription
 
+CONFIG = os.path.join(get_package_share_directory("pixloc_ros"), "config")
+
+# parameters that override params_file where they are given: name, kind, description
+PARAMETERS = (
+    ("map", str, "map file (.pixmap.h5), or a folder of them"),
+    ("device", str, "auto, cpu or cuda"),
+    ("autostart", bool, "false leaves configuring and activating to a lifecycle manager"),
+    ("use_sim_time", bool, "follow /clock"),
+    ("image_transport", str, "raw or compressed"),
+    ("odometry", str, "topic, tf or none"),
+)
+# topics that can be named: what the node calls them, and what for
+TOPICS = (
+    ("image", "images; with image_transport:=compressed those of TOPIC/compressed"),
+    ("camera_info", "their calibration"),
+    ("odom", "odometry"),
+    ("pose", "where the pose goes, for example amcl_pose"),
+    ("initialpose", "where somebody says where the robot is"),
+)
+
+
+def _value(name, kind, text):
+    if kind is not bool:
+        return text
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"{name}:={text}: true or false")
+    return text.lower() == "true"
+
+
+def _node(context):
+    def given(name):
+        return LaunchConfiguration(name).perform(context)
+
+    overrides = {
+        name: _value(name, kind, given(name)) for name, kind, _ in PARAMETERS if given(name)
+    }
+    remappings = [(name, given(name)) for name, _ in TOPICS if given(name)]
+    if given("tf"):
+        remappings += [("/tf", given("tf")), ("/tf_static", given("tf") + "_static")]
+    return [
+        Node(
+            package="pixloc_ros",
+            executable="localization_node",
+            name="pixloc",
+            namespace=given("namespace"),
+            output="screen",
+            respawn=_value("use_respawn", bool, given("use_respawn")),
+            respawn_delay=2.0,
+            parameters=[given("params_file"), overrides],
+            remappings=remappings,
+            arguments=["--ros-args", "--log-level", given("log_level")],
+        )
+    ]
+
+
+def _profile_variables():
+    """What names a profile of Fast DDS: Kilted warns of the old name, Jazzy knows no other."""
+    old, new = "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"
+    distribution = os.environ.get("ROS_DISTRO", "")
+    if distribution in ("humble", "iron", "jazzy"):
+        return (old,)
+    return (new,) if distribution else (old, new)
+
 
 def generate_launch_description():
-    """Arguments, the profile for large images, and the node."""
-    config = os.path.join(get_package_share_directory("pixloc_ros"), "config")
-    profile = os.path.join(config, "fastdds.xml")
+    """Arguments, the profile for large images, and the node.
 
-    def given(name, kind):
-        return ParameterValue(LaunchConfiguration(name), value_type=kind)
-
+    What is not given on the command line is as params_file says, or else the node's default.
+    """
+    profile = os.path.join(CONFIG, "fastdds.xml")
+    as_given = [
+        DeclareLaunchArgument(name, default_value="", description=about)
+        for name, _, about in PARAMETERS
+    ]
+    as_given += [
+        DeclareLaunchArgument(name, default_value="", description=f"topic: {about}")
+        for name, about in TOPICS
+    ]
     return LaunchDescription(
         [
-            DeclareLaunchArgument("map", description="map file (.pixmap.h5), or a folder"),
+            *as_given,
+            DeclareLaunchArgument(
+                "tf", default_value="", description="topic of transforms, for example tf"
+            ),
             DeclareLaunchArgument(
                 "params_file",
-                default_value=os.path.join(config, "localize.yaml"),
+                default_value=os.path.join(CONFIG, "localize.yaml"),
                 description="parameters of the node",
             ),
             DeclareLaunchArgument("namespace", default_value="", description="of node and topics"),
-            DeclareLaunchArgument("use_sim_time", default_value="false"),
-            DeclareLaunchArgument(
-                "autostart",
-                default_value="true",
-                description="false leaves configuring and activating to a lifecycle manager",
-            ),
             DeclareLaunchArgument(
                 "use_respawn", default_value="false", description="start again after a crash"
             ),
-            DeclareLaunchArgument("device", default_value="auto", description="auto, cpu or cuda"),
             DeclareLaunchArgument("log_level", default_value="info"),
             # raw images do not fit Fast DDS's default shared memory; a profile already set wins
-            SetEnvironmentVariable(
-                "FASTDDS_DEFAULT_PROFILES_FILE",
-                EnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", default_value=profile),
+            *(
+                SetEnvironmentVariable(name, EnvironmentVariable(name, default_value=profile))
+                for name in _profile_variables()
             ),
-            Node(
-                package="pixloc_ros",
-                executable="localization_node",
-                name="pixloc",
-                namespace=LaunchConfiguration("namespace"),
-                output="screen",
-                respawn=LaunchConfiguration("use_respawn"),
-                respawn_delay=2.0,
-                parameters=[
-                    LaunchConfiguration("params_file"),
-                    {
-                        "map": given("map", str),
-                        "device": given("device", str),
-                        "autostart": given("autostart", bool),
-                        "use_sim_time": given("use_sim_time", bool),
-                    },
-                ],
-                arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
-            ),
+            OpaqueFunction(function=_node),
         ]
     )

@@ -21,6 +21,8 @@ from launch_ros.actions import Node
 
 from launch import LaunchDescription
 
+TOPICS = ("image", "camera_info", "odom", "image_transport", "odometry")
+
 
 def generate_launch_description():
     """The node, the bag after it, and RViz on demand; all end with the bag."""
@@ -36,12 +38,20 @@ def generate_launch_description():
     return LaunchDescription(
         [
             DeclareLaunchArgument("bag", description="recording with image, camera_info, odom"),
+            *(
+                DeclareLaunchArgument(name, default_value="", description=f"the bag's {name}")
+                for name in TOPICS
+            ),
             DeclareLaunchArgument("rate", default_value="1.0", description="speed of the replay"),
             DeclareLaunchArgument("delay", default_value="10.0", description="seconds before it"),
             DeclareLaunchArgument("rviz", default_value="false", description="show it in RViz"),
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(os.path.join(share, "launch/localize.launch.py")),
-                launch_arguments={"use_sim_time": "true"}.items(),
+                launch_arguments={
+                    "use_sim_time": "true",
+                    # the bag's names; those that are not given are the node's own
+                    **{name: LaunchConfiguration(name) for name in TOPICS},
+                }.items(),
             ),
             Node(
                 package="rviz2",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +285,15 @@ def _bar(items: Iterable[Any], *, total: int, unit: str, desc: str) -> Iterable[
     return tqdm(items, total=total, unit=unit, desc=desc)
 
 
+@contextmanager
+def _as_named(made: Path, wanted: Path) -> Iterator[None]:
+    """What goes wrong with a file in between is said of the file that was asked for."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(str(error).replace(str(made), str(wanted))) from None
+
+
 def run(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     _check(given)
@@ -313,6 +322,7 @@ def run(arguments: Sequence[str]) -> int:
             stack.callback(lambda: built.unlink(missing_ok=True))
         total = len(source.model.names)
         with stages("network"), tqdm(total=total, unit="image", desc="building") as bar:
+            stack.enter_context(_as_named(built, output))
             summary = build_map(
                 source.model,
                 source.images,
@@ -329,10 +339,11 @@ def run(arguments: Sequence[str]) -> int:
         if given.extend:
             old, new = (stack.enter_context(PixMap(path)) for path in (given.extend, built))
             merge([old, new], output)
+    before = f" {given.extend} and" if given.extend else ""
     print(
-        f"{built if given.extend else output}: {summary.references} references, {summary.points} "
-        f"points, {summary.observations} observations ({summary.dropped_observations} outside "
-        f"their image), {summary.megabytes:.1f} MB"
+        f"{output}:{before} {summary.references} references, {summary.points} points, "
+        f"{summary.observations} observations ({summary.dropped_observations} outside their "
+        f"image), {summary.megabytes:.1f} MB"
     )
     print(stages.as_text(summary.references))
     if given.no_check or given.colmap or given.extend:

@@ -62,7 +62,7 @@ def write_part(
     """
     model = subset(pixmap.model, references, points)
     if not len(model.names) or not len(model.observed):
-        raise MapError(f"{output}: nothing of {pixmap.path} would be left")
+        raise MapError(f"{output}: nothing would be left")
     with atomic_map(Path(output)) as file:
         writer = MapWriter(file, pixmap.widths)
         for place, number in enumerate(interruptible(np.flatnonzero(references).tolist())):
@@ -98,7 +98,8 @@ def merge(maps: Sequence[PixMap], output: str | os.PathLike[str]) -> None:
     names = [name for pixmap in maps for name in pixmap.model.names]
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
-        raise MapError(f"{output}: {twice} is in two of the maps")
+        both = [str(pixmap.path) for pixmap in maps if twice in pixmap.names]
+        raise MapError(f"{twice} is in {' and in '.join(both or [str(first.path)])}")
     models = [pixmap.model for pixmap in maps]
     cameras = np.cumsum([0, *(len(m.cameras) for m in models)])
     points = np.cumsum([0, *(len(m.points) for m in models)])

@@ -99,7 +99,9 @@ def environment(domain: int, profile: Path) -> dict[str, str]:
     return {
         "ROS_DOMAIN_ID": str(domain),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        # the name since Kilted, and the one until Jazzy
         "FASTDDS_DEFAULT_PROFILES_FILE": str(profile),
+        "FASTRTPS_DEFAULT_PROFILES_FILE": str(profile),
     }
 
 

@@ -107,8 +107,8 @@ def test_mistakes_get_one_line(room, tmp_path, capsys):
     for more, message in (
         (["--keep-points", "0"], "a share above 0"),
         (["--remove", "nobody.jpg"], "no such reference"),
-        (["--remove", *names], "nothing of"),
-        (["--add", room.map_file], "is in two of the maps"),
+        (["--remove", *names], "nothing would be left"),
+        (["--add", room.map_file], f"is in {room.map_file}"),
         (["--add", other], "another network"),
         (["--add", "/nowhere.pixmap.h5"], "no such map file"),
     ):

@@ -120,6 +120,8 @@ def test_a_map_is_extended_by_images_that_are_found_in_it(
     code, said = build(capsys, *command)
     assert code == 0, said
     assert "not found in the map" in said
+    assert f"{output}: {room.map_file} and {len(poses)} references" in said
+    assert ".part" not in said
     with PixMap(room.map_file) as old, PixMap(output) as new:
         new.verify()
         assert len(new) == len(old) + len(poses)

@@ -16,7 +16,8 @@ os.environ["ROS_DOMAIN_ID"] = str(101 + os.getpid() % 100)
 def _large_images():
     from pixloc_ros.files import installed
 
-    os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(installed("config/fastdds.xml"))
+    for name in ("FASTDDS", "FASTRTPS"):  # since Kilted, and until Jazzy
+        os.environ[f"{name}_DEFAULT_PROFILES_FILE"] = str(installed("config/fastdds.xml"))
 
 
 @pytest.fixture

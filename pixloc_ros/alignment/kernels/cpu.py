@@ -19,6 +19,7 @@ from numba import njit, prange
 from torch import Tensor
 
 from pixloc_ros.alignment.kernels import packing as p
+from pixloc_ros.alignment.kernels.cache import use_writable_cache
 from pixloc_ros.alignment.kernels.packing import PackedLevel
 from pixloc_ros.alignment.kernels.reference import UNRELATED
 from pixloc_ros.alignment.problem import AlignmentProblem, LMOptions, QueryMap
@@ -26,6 +27,7 @@ from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.geometry.lens import MIN_DEPTH, Lens
 
 log = logging.getLogger(__name__)
+use_writable_cache(__file__)
 
 # what may be reordered without giving up on NaN and infinity
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
