@@ -3,7 +3,7 @@
 from pixloc_ros.localization.atlas import Atlas, Site, map_files
 from pixloc_ros.localization.gating import GateOptions
 from pixloc_ros.localization.localizer import Localizer, LocalizerOptions, View
-from pixloc_ros.localization.motion import Belief, MotionOptions
+from pixloc_ros.localization.motion import Belief, MotionOptions, planar
 from pixloc_ros.localization.pipeline import Decision, Moment, Outcome, Pipeline
 from pixloc_ros.localization.result import (
     InlierStatistics,
@@ -62,4 +62,5 @@ __all__ = [
     "View",
     "facts_of",
     "map_files",
+    "planar",
 ]

@@ -70,6 +70,22 @@ class Belief:
         return math.degrees(float(largest))
 
 
+def planar(belief: Belief) -> Belief:
+    """The belief of a robot that drives on the map's plane z = 0: x, y and yaw, and of its
+    covariance what is of these; the rest is zero, as of AMCL's.
+    """
+    rotation = belief.map_from_base.rotation
+    yaw = torch.atan2(rotation[1, 0], rotation[0, 0])
+    turn = torch.stack([torch.zeros_like(yaw), torch.zeros_like(yaw), yaw])
+    place = belief.map_from_base.translation * torch.tensor([1.0, 1.0, 0.0]).to(rotation)
+    kept = torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0, 1.0]).to(belief.covariance)
+    return replace(
+        belief,
+        map_from_base=Pose.from_rotvec(turn, place),
+        covariance=belief.covariance * kept[:, None] * kept,
+    )
+
+
 def carry(
     belief: Belief, stamp: float, odom_from_base: Pose | None, options: MotionOptions
 ) -> Belief:

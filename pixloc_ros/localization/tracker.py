@@ -61,7 +61,8 @@ class TrackerOptions:
     """When estimates over time are believed.
 
     agreement: standard deviations that an estimate may be from where it is expected.
-    lost_after: seconds without an estimate after which the robot is lost. lost_m, lost_deg:
+    lost_after: seconds without an estimate after which the robot is lost; a million leaves
+    it to how vague odometry has become. lost_m, lost_deg:
     standard deviations beyond which an expectation, or an estimate, is none. moved_after:
     seconds of estimates that agree with each other and contradict what is expected, after which
     the robot must have been moved.

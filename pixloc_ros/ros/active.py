@@ -67,6 +67,7 @@ class Active:
         fix, p = self._node.pipeline.fix, self._node.parameters
         if fix is None or not p.tf_broadcast:
             return
+        fix = self._node.told(fix)
         if p.odometry == "none":
             # an old pose is not served as a new one
             if not self._node.pipeline.holds(self._node.now()):
@@ -82,6 +83,10 @@ class Active:
             return
         sender = self._configured.outputs.transforms
         sender.send(fix.frame, child, pose, p.transform_tolerance)
+
+    def take_next(self) -> None:
+        """Look at the next image, whatever `max_rate` says."""
+        self._accepted = -1e9
 
     def on_jump(self, jump: TimeJump | None) -> None:
         """The clock went back: what was known is of another time."""

@@ -91,7 +91,7 @@ class FrameWork:
         node, outputs = self._node, self._configured.outputs
         if outcome.fix is not None:
             when = Time(nanoseconds=frame.nanoseconds)
-            outputs.pose(outcome.fix, when, node.parameters.diagonal_covariance)
+            outputs.pose(node.told(outcome.fix), when, node.parameters.diagonal_covariance)
             if node.active is not None:
                 node.active.broadcast()
         else:

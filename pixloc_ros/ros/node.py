@@ -11,12 +11,14 @@ from rclpy.parameter import Parameter
 
 from pixloc_ros.errors import InputError
 from pixloc_ros.localization import (
+    Belief,
     LocalizationResult,
     Pipeline,
     Prior,
     Tracker,
     TrackerOptions,
     View,
+    planar,
 )
 from pixloc_ros.localization.atlas_process import AtlasProcess, ProcessLost
 from pixloc_ros.options import override
@@ -68,6 +70,10 @@ class LocalizationNode(LifecycleNode):
     def title(self) -> str:
         """How the node is called in diagnostics."""
         return self.get_fully_qualified_name().lstrip("/")
+
+    def told(self, fix: Belief) -> Belief:
+        """A fix as it is published."""
+        return planar(fix) if self.parameters.two_d_mode else fix
 
     def now(self) -> float:
         """Seconds."""
@@ -147,6 +153,7 @@ class LocalizationNode(LifecycleNode):
             return
         active.close()
         assert self.configured is not None
+        self.configured.services.keep_pose()
         self.configured.forget("deactivated")
 
     def _free(self) -> None:

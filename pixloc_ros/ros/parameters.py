@@ -85,6 +85,12 @@ class NodeParameters:
     diagonal_covariance: bool = _parameter(
         False, "Publish variances only; Nav2 takes no negative covariances.", dynamic=True
     )
+    two_d_mode: bool = _parameter(
+        False, "Publish x, y and yaw only, for robots on a plane.", dynamic=True
+    )
+    pose_file: str = _parameter(
+        "", "Keep the last pose here when deactivated, and look there first when activated."
+    )
     set_initial_pose: bool = _parameter(False, "Start from initial_pose when activated.")
     initial_pose_x: float = _parameter(0.0, "In the map, metres.", name="initial_pose.x")
     initial_pose_y: float = _parameter(0.0, "In the map, metres.", name="initial_pose.y")

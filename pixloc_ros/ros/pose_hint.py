@@ -43,7 +43,7 @@ def belief_of(message: PoseWithCovarianceStamped, frames: Collection[str]) -> Be
     return Belief(
         seconds(message.header.stamp),
         pose,
-        _filled(torch.from_numpy(covariance.copy())),
+        assumed(torch.from_numpy(covariance.copy())),
         None,
         frame=given,
     )
@@ -54,11 +54,11 @@ def belief_at(stamp: float, frame: str, x: float, y: float, z: float, yaw: float
     turn = torch.tensor([0.0, 0.0, yaw], dtype=torch.float64)
     place = torch.tensor([x, y, z], dtype=torch.float64)
     nothing = torch.zeros(6, 6, dtype=torch.float64)
-    return Belief(stamp, Pose.from_rotvec(turn, place), _filled(nothing), None, frame=frame)
+    return Belief(stamp, Pose.from_rotvec(turn, place), assumed(nothing), None, frame=frame)
 
 
-def _filled(covariance: torch.Tensor) -> torch.Tensor:
+def assumed(covariance: torch.Tensor) -> torch.Tensor:
     """A zero variance is nobody's certainty: RViz sends zeros for z, roll and pitch."""
-    assumed = torch.tensor([SIGMA_M**2] * 3 + [np.radians(SIGMA_DEG) ** 2] * 3)
+    least = torch.tensor([SIGMA_M**2] * 3 + [np.radians(SIGMA_DEG) ** 2] * 3)
     missing = covariance.diagonal() <= 0
-    return covariance + torch.diag(torch.where(missing, assumed.to(covariance), 0.0))
+    return covariance + torch.diag(torch.where(missing, least.to(covariance), 0.0))

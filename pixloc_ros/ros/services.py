@@ -11,6 +11,7 @@ from std_srvs.srv import Empty, SetBool, Trigger
 
 from pixloc_ros.errors import InputError
 from pixloc_ros.localization import Belief
+from pixloc_ros.ros.pose_file import read_pose, write_pose
 from pixloc_ros.ros.pose_hint import belief_at, belief_of
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Services:
                 callback_group=MutuallyExclusiveCallbackGroup(),
             ),
             make(SetBool, "~/enable", self._on_enable),
+            make(Empty, "request_nomotion_update", self._on_update),
         ]
         self._hints = node.create_subscription(
             PoseWithCovarianceStamped, "initialpose", self._on_hint, 5
@@ -48,6 +50,8 @@ class Services:
     def activate(self) -> None:
         """Take the hint that came before the node was active, or the parameters'."""
         p, hint = self._node.parameters, self._hint
+        if hint is None and p.pose_file:
+            hint = self._kept_pose()
         if hint is None and p.set_initial_pose:
             frame = p.global_frame_id
             if frame not in self._configured.facts.frames:
@@ -57,6 +61,28 @@ class Services:
             hint = belief_at(self._node.now(), frame, *place)
         if hint is not None:
             self._take(hint)
+
+    def _kept_pose(self) -> Belief | None:
+        try:
+            kept = read_pose(self._node.parameters.pose_file)
+        except InputError as error:
+            self._node.get_logger().error(str(error))
+            return None
+        if kept is not None and kept.frame not in self._configured.facts.frames:
+            path = self._node.parameters.pose_file
+            self._node.get_logger().error(f"{path}: no map is in frame {kept.frame}")
+            return None
+        return kept
+
+    def keep_pose(self) -> None:
+        """Write down where the robot is, for when it is switched on again."""
+        fix, path = self._node.pipeline.fix, self._node.parameters.pose_file
+        if fix is None or not path:
+            return
+        try:
+            write_pose(path, fix)
+        except InputError as error:
+            self._node.get_logger().error(str(error))
 
     def _on_hint(self, message: PoseWithCovarianceStamped) -> None:
         logger = self._node.get_logger()
@@ -87,6 +113,12 @@ class Services:
     def _on_reinitialize(self, request: Empty.Request, answer: Empty.Response) -> Empty.Response:
         self._node.get_logger().info("searching anew, as asked")
         self._configured.forget("the search was started anew")
+        return answer
+
+    def _on_update(self, request: Empty.Request, answer: Empty.Response) -> Empty.Response:
+        """As AMCL's: an update although the robot stands still."""
+        if self._node.active is not None:
+            self._node.active.take_next()
         return answer
 
     def _on_enable(self, request: SetBool.Request, answer: SetBool.Response) -> SetBool.Response:

@@ -21,6 +21,7 @@ from pixloc_ros.localization import (
     Status,
     Tracker,
     TrackerOptions,
+    planar,
 )
 from pixloc_ros.localization.frames import base_covariance, camera_covariance
 from pixloc_ros.localization.motion import carry, disagreement, intersect
@@ -415,3 +416,27 @@ def test_vague_answers_while_tracking_leave_the_fix_where_odometry_carries_it():
     expected = MAP_FROM_ODOM @ driven(0.2)
     metres, _ = fix.map_from_base.inverse().distance(expected.inverse())
     assert float(metres) < 0.02
+
+
+def test_with_good_odometry_a_fix_lasts_as_long_as_it_is_precise():
+    tracker = tracking(lost_after=1e6, lost_m=0.5)
+    stamp = 0.1
+    while tracker.state is not State.LOST:
+        stamp += 1.0
+        tracker.refuse(stamp, driven(stamp))
+        assert stamp < 100
+    # five percent of the way, and what turns add: not after ten seconds
+    assert stamp > 10.5
+
+
+def test_on_a_plane_there_is_no_height_and_no_tilt():
+    pose = Pose.exp(torch.tensor([1.0, 2.0, 3.0, 0.0, 0.0, 0.0], dtype=torch.float64))
+    yaw = Pose.from_rotvec(torch.tensor([0, 0, 0.7]).double(), torch.zeros(3).double())
+    tilt = Pose.from_rotvec(torch.tensor([0.05, 0, 0]).double(), torch.zeros(3).double())
+    covariance = torch.eye(6, dtype=torch.float64) + 0.1
+    found = planar(Belief(0.0, pose @ yaw @ tilt, covariance, None))
+    assert found.map_from_base.translation.tolist() == [1.0, 2.0, 0.0]
+    assert torch.allclose(found.map_from_base.rotation, yaw.rotation, atol=1e-9)
+    kept = found.covariance != 0
+    assert kept.nonzero().unique().tolist() == [0, 1, 5]
+    assert found.covariance[0].tolist() == pytest.approx([1.1, 0.1, 0, 0, 0, 0.1])

@@ -8,18 +8,23 @@ import time
 
 import numpy as np
 import pytest
+import rclpy
 import torch
+import yaml
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rclpy.parameter import Parameter
+from rcl_interfaces.srv import GetParameters
+from rclpy.parameter import Parameter, parameter_value_to_python
 from sensor_msgs.msg import Image
 from std_srvs.srv import Empty, SetBool, Trigger
 from visualization_msgs.msg import MarkerArray
 
 from pixloc_ros.datasets.rendered_room import base_pose, mount
 from pixloc_ros.geometry import Pose
+from pixloc_ros.localization.atlas_process import AtlasProcess
 from pixloc_ros.ros.conversions import pose_from_message, pose_with_covariance, time_message
+from pixloc_ros.ros.parameters import declare
 
 SLOW = "[motion.max_speed=0.1, motion.max_turn_deg=1.0]"
 
@@ -405,3 +410,120 @@ def test_two_cameras(story, together):
         assert float(radians) < 0.01
     stamps = {round(m.header.stamp.nanosec / 1e6) % 100 for m in robot.poses}
     assert (stamps == {0}) is together
+
+
+def test_others_are_answered_while_a_map_is_read(story, monkeypatch):
+    told = story(autostart=False)
+    serve = AtlasProcess.serve
+
+    def slow(process, settings):
+        time.sleep(3.0)
+        return serve(process, settings)
+
+    monkeypatch.setattr(AtlasProcess, "serve", slow)
+    client = told.robot.create_client(ChangeState, "pixloc/change_state")
+    told.wait(client.service_is_ready)
+    asked = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
+    getter = told.robot.create_client(GetState, "pixloc/get_state")
+    parameter = told.robot.create_client(GetParameters, "pixloc/get_parameters")
+    told.wait(lambda: getter.service_is_ready() and parameter.service_is_ready())
+    configured = client.call_async(asked)
+    time.sleep(0.3)
+    for _ in range(5):
+        begun = time.monotonic()
+        state_now = getter.call_async(GetState.Request())
+        named = parameter.call_async(GetParameters.Request(names=["map"]))
+        told.wait(lambda s=state_now, n=named: s.done() and n.done())
+        assert time.monotonic() - begun < 1.0  # a second of the three; doc/node.md has figures
+        assert state_now.result().current_state.label == "configuring"
+        assert named.result().values[0].string_value == told.node.parameters.map
+    assert not configured.done()
+    # and a second transition meanwhile is refused
+    assert not change(told, Transition.TRANSITION_CONFIGURE)
+    told.wait(configured.done)
+    assert configured.result().success
+    assert state(told) == "inactive"
+
+
+def test_a_dump_of_the_parameters_starts_the_same_node(story, tmp_path):
+    """An unset parameter would void the whole answer."""
+    told = story(tracker="[lost_after=7.0]")
+    names = [name for name in told.node._parameters if not name.startswith("qos_overrides")]
+    answer = call(told, GetParameters, "pixloc/get_parameters", GetParameters.Request(names=names))
+    values = {
+        name: parameter_value_to_python(value)
+        for name, value in zip(names, answer.values, strict=True)
+    }
+    assert len(values) == len(names)
+    assert not [name for name, value in values.items() if value is None]
+    dumped = tmp_path / "dump.yaml"
+    plain = {k: list(v) if isinstance(v, (list, tuple)) else v for k, v in values.items()}
+    dumped.write_text(yaml.safe_dump({"/pixloc": {"ros__parameters": plain}}))
+    context = rclpy.Context()
+    rclpy.init(args=["--ros-args", "--params-file", str(dumped)], context=context)
+    try:
+        again = declare(rclpy.create_node("pixloc", context=context))
+    finally:
+        rclpy.shutdown(context=context)
+    assert again == told.node.parameters
+
+
+def test_the_last_pose_is_looked_at_first(story, tmp_path):
+    path = tmp_path / "pose.yaml"
+    told = story(pose_file=str(path), autostart=True)
+    assert told.node.tracker.state.value == "unlocalized"  # no file yet
+    for number in (0, 2):
+        told.step(number)
+    told.wait(lambda: told.robot.poses)
+    assert change(told, Transition.TRANSITION_DEACTIVATE)
+    kept = yaml.safe_load(path.read_text())
+    assert kept["frame"] == "map"
+    x, y, _ = truth(told.robot.frames[2].stamp).translation.tolist()
+    assert kept["position"][:2] == pytest.approx([x, y], abs=0.05)
+    assert change(told, Transition.TRANSITION_ACTIVATE)
+    assert told.node.tracker.state.value == "relocalizing"
+    told.matched()
+    told.step(3)
+    told.wait(lambda: len(told.robot.poses) == 2)  # one frame that agrees is a fix
+    # what is none is said, and nothing is lost by it
+    assert change(told, Transition.TRANSITION_DEACTIVATE)
+    for text in ("", "hello", "position: [1, 2]\n", "frame: cellar\n" + path.read_text()):
+        path.write_text(text)
+        assert change(told, Transition.TRANSITION_ACTIVATE)
+        assert change(told, Transition.TRANSITION_DEACTIVATE)
+
+
+def test_a_robot_on_a_plane(story):
+    told = story(two_d_mode=True)
+    for number in (0, 2):
+        told.step(number)
+    told.wait(lambda: told.robot.poses and told.robot.transforms)
+    pose = told.robot.poses[-1].pose
+    q = pose.pose.orientation
+    assert (pose.pose.position.z, q.x, q.y) == (0.0, 0.0, 0.0)
+    covariance = np.array(pose.covariance).reshape(6, 6)
+    assert set(np.nonzero(covariance)[0]) == {0, 1, 5}
+
+
+def test_the_next_image_is_looked_at_when_somebody_asks(story):
+    told = story(max_rate=0.01)
+    told.step(0)
+    told.robot.drive(2)
+    time.sleep(0.5)
+    assert told.judged() == 1
+    call(told, Empty, "request_nomotion_update")
+    told.step(3)
+    assert told.judged() == 2
+
+
+def test_a_node_that_is_switched_off_says_so(story):
+    told = story()
+    call(told, SetBool, "pixloc/enable", SetBool.Request(data=False))
+    told.robot.diagnostics.clear()
+    told.robot.drive(0)
+
+    def said():
+        return [s.message for s in told.robot.diagnostics if s.name.endswith("input")]
+
+    told.wait(lambda: any("switched the node off" in message for message in said()))
+    assert all(s.hardware_id for s in told.robot.diagnostics)

@@ -41,8 +41,8 @@ def use_writable_cache(source: str) -> None:
     """
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     beside = Path(source).parent / "__pycache__"
-    if config.CACHE_DIR or _writable(beside) or _writable(home / "numba"):
+    if config.CACHE_DIR or _writable(beside) or _writable(home / "numba"):  # type: ignore[attr-defined]
         return
     folder = Path(tempfile.gettempdir()) / f"pixloc_ros-{os.getuid()}"
     if _own(folder):
-        config.CACHE_DIR = str(folder)
+        config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
