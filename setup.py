@@ -73,6 +73,8 @@ setup(
         "ray": ["ray"],
         # photographs for the rendered room
         "demo": ["scikit-image"],
+        # by this colcon test finds out that pytest runs the tests
+        "test": ["pytest<9", "filelock"],
         "dev": [
             "evo",
             "faiss-cpu",

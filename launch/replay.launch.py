@@ -44,11 +44,13 @@ def generate_launch_description():
             ),
             DeclareLaunchArgument("rate", default_value="1.0", description="speed of the replay"),
             DeclareLaunchArgument("delay", default_value="10.0", description="seconds before it"),
+            DeclareLaunchArgument("namespace", default_value="", description="of all nodes"),
             DeclareLaunchArgument("rviz", default_value="false", description="show it in RViz"),
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(os.path.join(share, "launch/localize.launch.py")),
                 launch_arguments={
                     "use_sim_time": "true",
+                    "namespace": LaunchConfiguration("namespace"),
                     # the bag's names; those that are not given are the node's own
                     **{name: LaunchConfiguration(name) for name in TOPICS},
                 }.items(),
@@ -56,6 +58,7 @@ def generate_launch_description():
             Node(
                 package="rviz2",
                 executable="rviz2",
+                namespace=LaunchConfiguration("namespace"),
                 arguments=["-d", os.path.join(share, "config/pixloc.rviz")],
                 parameters=[{"use_sim_time": True}],
                 condition=IfCondition(LaunchConfiguration("rviz")),

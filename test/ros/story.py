@@ -84,14 +84,17 @@ class Robot(Node):
         message.header.frame_id, message.header.stamp = "optical", time_message(stamp)
         return message
 
-    def drive_second(self, number, late):
-        """The second camera's picture of where the robot is `late` seconds after a frame."""
+    def drive_second(self, number, late, change=lambda rgb: rgb):
+        """The second camera's picture of where the robot is `late` seconds after a frame.
+
+        change: what has happened to it.
+        """
         image, info, base_from_cam, scene = self.second
         stamp = self.frames[number].stamp + late
         pose = base_from_cam.inverse() @ base_pose(stamp - 100.0, 1.0).inverse()
         rgb = np.clip(scene.render(self.frames[0].camera, pose)[0], 0, 255).astype(np.uint8)
         message = Image(height=480, width=640, encoding="rgb8", step=1920)
-        message.data = array.array("B", rgb.tobytes())
+        message.data = array.array("B", np.ascontiguousarray(change(rgb)).tobytes())
         calibration = self.camera_info(stamp)
         for part in (message, calibration):
             part.header.frame_id, part.header.stamp = "optical_2", time_message(stamp)
@@ -145,14 +148,16 @@ class Story:
 
     latched = LATCHED
 
-    def __init__(self, room, compressed=False, autostart=True, **parameters):
+    def __init__(self, room, compressed=False, autostart=True, prefix=None, **parameters):
         settings = {"map": str(room.map_file), "autostart": autostart} | parameters
         arguments = ["--ros-args"]
         for name, value in settings.items():
             arguments += ["-p", f"{name}:={value}"]
         rclpy.init(args=arguments)
         self.node = LocalizationNode()
-        prefix = f"{self.node.parameters.cameras[0]}/" if self.node.parameters.cameras else ""
+        if prefix is None:
+            cameras = self.node.parameters.cameras
+            prefix = f"{cameras[0]}/" if cameras else ""
         if autostart:
             start(self.node)
         self.robot = Robot(room, compressed, prefix)

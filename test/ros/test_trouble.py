@@ -11,6 +11,7 @@ import time
 from itertools import pairwise
 
 import numpy as np
+import pytest
 import torch
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from rosgraph_msgs.msg import Clock
@@ -386,3 +387,33 @@ def test_relocalize_is_a_success_only_with_a_fix(story):
     assert not answers[1].success
     assert "one estimate stands, room: x" in answers[1].message
     assert "no second one" in answers[1].message
+
+
+def elsewhere(rgb):
+    """Of another world: nothing of it is in the map."""
+    return np.random.default_rng(0).integers(0, 255, rgb.shape, np.uint8)
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["the second one", "the first one"])
+@pytest.mark.parametrize("trouble", ["covered", "unplugged", "elsewhere"])
+def test_one_camera_of_two_is_of_no_use(story, trouble, first):
+    """The other one says where the robot is."""
+    names = "[left, front]" if first else "[front, left]"
+    told = story(cameras=names, tracker=f"[{SLOW}]", prefix="front/")
+    robot = told.robot
+    robot.add_camera("left", mount() @ Pose.exp(torch.tensor([0.05, 0, 0, 0, 0.6, 0]).double()))
+    told.matched()
+    change = {"covered": np.zeros_like, "elsewhere": elsewhere}.get(trouble)
+    for number in (0, 2, 4, 6):
+        # alone, an image is a moment only when the next one has come
+        before = told.judged() if trouble != "unplugged" or number else told.judged() - 1
+        robot.drive(number)
+        if change is not None:
+            robot.drive_second(number, 0.0, change)
+        told.wait(lambda before=before: told.judged() > before)
+    told.wait(lambda: robot.poses)
+    for message in robot.poses:
+        stamp = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
+        metres, degrees = off(message, stamp - 100.0)
+        assert metres < 0.05
+        assert degrees < 0.7
