@@ -13,6 +13,7 @@ from rclpy.qos import qos_profile_sensor_data
 from pixloc_ros.ros.arrivals import stamp_problem
 from pixloc_ros.ros.cameras import Cameras, Frame
 from pixloc_ros.ros.qos import overridable
+from pixloc_ros.ros.transitions import wake
 
 if TYPE_CHECKING:
     from pixloc_ros.ros.configured import Configured
@@ -44,7 +45,9 @@ class Active:
             p.camera_tolerance,
             self._on_frames,
             self._on_uncalibrated,
+            self._is_image_wanted,
         )
+        node.arrivals.expect()
         self._timer = node.create_timer(1.0 / p.transform_rate, self.broadcast)
         # a bag that starts again, or a simulation that is reset
         self._jumps = node.get_clock().create_jump_callback(
@@ -87,6 +90,7 @@ class Active:
     def take_next(self) -> None:
         """Look at the next image, whatever `max_rate` says."""
         self._accepted = -1e9
+        wake(self._node)
 
     def on_jump(self, jump: TimeJump | None) -> None:
         """The clock went back: what was known is of another time."""
@@ -116,9 +120,17 @@ class Active:
         self._node.arrivals.add(problem, delay)
         if not self._node.enabled:
             return
-        rate, now = self._node.parameters.max_rate, time.monotonic()
-        # a little early is in time: cameras are not that regular
-        if rate and now - self._accepted < 0.9 / rate:
+        if not self._is_due():
             return
-        self._accepted = now
+        self._accepted = time.monotonic()
+        if self._node.parameters.max_rate:
+            self._node.arrivals.expect(1 / self._node.parameters.max_rate)
         self._configured.worker.mailbox.put(frames)
+
+    def _is_due(self) -> bool:
+        rate = self._node.parameters.max_rate
+        # a little early is in time: cameras are not that regular
+        return not rate or time.monotonic() - self._accepted >= 0.9 / rate
+
+    def _is_image_wanted(self) -> bool:
+        return self._node.enabled and self._configured.worker.idle and self._is_due()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 
@@ -25,24 +26,33 @@ def stamp_problem(stamp: float, delay: float) -> str:
 
 
 class Arrivals:
-    """When images came, and what was wrong with the last; for the executor's thread.
+    """When images were taken, and what was wrong with the last; for the executor's thread.
 
     delay: of the last one, seconds behind the clock; NaN where its stamp says nothing.
     """
 
     def __init__(self) -> None:
         self._times: deque[float] = deque()
+        self._last = -math.inf
+        self._expected = 0.0
         self.delay = 0.0
         self.problem = ""
 
     def add(self, problem: str, delay: float = float("nan")) -> None:
         """An image came, with what is wrong with it."""
-        self._times.append(time.monotonic())
+        self._last = time.monotonic()
+        self._times.append(self._last)
         self.problem, self.delay = problem, delay
+
+    def expect(self, after: float = 0.0) -> None:
+        """From now, or `after` seconds, on an image would be taken; before, none was asked for."""
+        self._expected = time.monotonic() + after
 
     @property
     def silent(self) -> bool:
-        return not self._times or time.monotonic() - self._times[-1] > SILENT_S
+        if self._last < 0:
+            return True
+        return time.monotonic() - max(self._last, self._expected) > SILENT_S
 
     @property
     def rate(self) -> float:

@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from dataclasses import dataclass
+from typing import Any
 
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
-from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from pixloc_ros.ros.conversions import seconds
 from pixloc_ros.ros.qos import LATEST, overridable
 
-_LITTLE, _BIG = struct.Struct("<iI"), struct.Struct(">iI")
 
-
+@dataclass(frozen=True)
 class Frame:
-    """An image as it came over the wire, and the calibration that came with it.
+    """An image and the calibration that came with it."""
 
-    Most images of a fast or a large camera are replaced by the next one before anybody looks at
-    them: only those that are looked at become messages. Source of the layout: OMG, DDS-RTPS,
-    section 10 (encapsulation), and CDR: a header's stamp comes first.
+    image: Image | CompressedImage
+    info: CameraInfo
+
+    @property
+    def stamp(self) -> float:
+        return seconds(self.image.header.stamp)
+
+
+class WhenWanted(MutuallyExclusiveCallbackGroup):
+    """Its subscriptions are taken from while `wanted` says so.
+
+    What is not taken stays with the middleware, where the next message replaces it: of a large
+    camera, the images that nobody would look at are the greatest part of the work.
     """
 
-    def __init__(self, data: bytes, kind: type, info: CameraInfo) -> None:
-        self._data, self._kind, self.info = data, kind, info
-        sec, nanosec = (_LITTLE if data[1] & 1 else _BIG).unpack_from(data, 4)
-        self.nanoseconds = sec * 1_000_000_000 + nanosec
-        self.stamp = self.nanoseconds * 1e-9
+    def __init__(self, wanted: Callable[[], bool]) -> None:
+        super().__init__()
+        self._wanted = wanted
 
-    @cached_property
-    def image(self) -> Image | CompressedImage:
-        return deserialize_message(self._data, self._kind)
+    def can_execute(self, entity: Any) -> bool:
+        return self._wanted() and super().can_execute(entity)
 
 
 class Together:
@@ -68,6 +75,8 @@ class Cameras:
     """Subscriptions of all cameras; hands on the frames of each moment.
 
     names: one a camera, the prefix of its topics; none for a single camera without prefix.
+    wanted: whether anybody would look at an image now; several cameras are always listened to,
+    since their images of one moment must come together.
     arrived: called with the frames of a moment. missing: called with the name of a camera whose
     image came without any camera_info before.
     """
@@ -80,13 +89,14 @@ class Cameras:
         tolerance: float,
         arrived: Callable[[tuple[Frame, ...]], None],
         missing: Callable[[str], None],
+        wanted: Callable[[], bool],
     ) -> None:
         self._node, self._arrived, self._missing = node, arrived, missing
         prefixes: Mapping[str, str] = {n: f"{n}/" for n in names} or {"camera": ""}
         self._together = Together(list(prefixes), tolerance)
         self._info: dict[str, CameraInfo] = {}
         self.subscriptions: list[Subscription] = []
-        self._kind = CompressedImage if compressed else Image
+        kind = CompressedImage if compressed else Image
         for name, prefix in prefixes.items():
             self._subscribe(
                 CameraInfo, f"{prefix}camera_info", lambda m, n=name: self._info.update({n: m})
@@ -94,10 +104,15 @@ class Cameras:
             topic = f"{prefix}image"
             if compressed:
                 topic = _compressed_topic(node, topic)
-            self._subscribe(self._kind, topic, lambda m, n=name: self._on_image(n, m), raw=True)
+            group = WhenWanted(wanted) if len(prefixes) == 1 else None
+            self._subscribe(kind, topic, lambda m, n=name: self._on_image(n, m), group)
 
     def _subscribe(
-        self, kind: type, topic: str, callback: Callable[..., None], raw: bool = False
+        self,
+        kind: type,
+        topic: str,
+        callback: Callable[..., None],
+        group: WhenWanted | None = None,
     ) -> None:
         self.subscriptions.append(
             self._node.create_subscription(
@@ -105,17 +120,17 @@ class Cameras:
                 topic,
                 callback,
                 LATEST,
-                raw=raw,
+                callback_group=group,
                 qos_overriding_options=overridable(),
             )
         )
 
-    def _on_image(self, name: str, data: bytes) -> None:
+    def _on_image(self, name: str, message: Image | CompressedImage) -> None:
         info = self._info.get(name)
         if info is None:
             self._missing(name)
             return
-        frames = self._together.add(name, Frame(data, self._kind, info))
+        frames = self._together.add(name, Frame(message, info))
         if frames:
             self._arrived(frames)
 

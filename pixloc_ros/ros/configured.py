@@ -19,6 +19,7 @@ from pixloc_ros.ros.odometry import OdometryBuffer
 from pixloc_ros.ros.outputs import Outputs
 from pixloc_ros.ros.parameters import NodeParameters
 from pixloc_ros.ros.services import Services
+from pixloc_ros.ros.transitions import wake
 from pixloc_ros.ros.worker import Worker
 
 if TYPE_CHECKING:
@@ -58,7 +59,9 @@ class Configured:
         self.outputs = Outputs(node)
         self.place = ""
         self.work = FrameWork(node, self)
-        self.worker: Worker[tuple[Frame, ...]] = Worker(self.work.process, self.work.failed)
+        self.worker: Worker[tuple[Frame, ...]] = Worker(
+            self.work.process, self.work.failed, lambda: wake(node)
+        )
         self.services = Services(node, self)
         self._announce("serving")
 

@@ -46,6 +46,7 @@ class FrameWork:
             self.start_again(lost)
         finally:
             self._done = self._node.now()
+            self._node.arrivals.expect()
 
     def failed(self, error: Exception) -> None:
         """Something unforeseen costs one frame."""
@@ -90,7 +91,7 @@ class FrameWork:
     def _publish(self, frame: Frame, outcome: Outcome, milliseconds: float) -> None:
         node, outputs = self._node, self._configured.outputs
         if outcome.fix is not None:
-            when = Time(nanoseconds=frame.nanoseconds)
+            when = Time.from_msg(frame.image.header.stamp)
             outputs.pose(node.told(outcome.fix), when, node.parameters.diagonal_covariance)
             if node.active is not None:
                 node.active.broadcast()

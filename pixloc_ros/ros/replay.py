@@ -27,6 +27,7 @@ from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation.replay import Answer
 from pixloc_ros.geometry import Pose
 from pixloc_ros.ros.bridge import pose_of
+from pixloc_ros.ros.bridge.distribution import profile_variable
 from pixloc_ros.ros.conversions import pose_from_message, seconds
 
 
@@ -99,9 +100,7 @@ def environment(domain: int, profile: Path) -> dict[str, str]:
     return {
         "ROS_DOMAIN_ID": str(domain),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        # the name since Kilted, and the one until Jazzy
-        "FASTDDS_DEFAULT_PROFILES_FILE": str(profile),
-        "FASTRTPS_DEFAULT_PROFILES_FILE": str(profile),
+        profile_variable(): str(profile),
     }
 
 

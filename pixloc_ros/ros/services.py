@@ -13,6 +13,7 @@ from pixloc_ros.errors import InputError
 from pixloc_ros.localization import Belief
 from pixloc_ros.ros.pose_file import read_pose, write_pose
 from pixloc_ros.ros.pose_hint import belief_at, belief_of
+from pixloc_ros.ros.transitions import wake
 
 if TYPE_CHECKING:
     from pixloc_ros.ros.configured import Configured
@@ -123,6 +124,7 @@ class Services:
 
     def _on_enable(self, request: SetBool.Request, answer: SetBool.Response) -> SetBool.Response:
         self._node.enabled = request.data
+        wake(self._node)
         answer.success = True
         answer.message = "localizing" if request.data else "images are ignored"
         return answer

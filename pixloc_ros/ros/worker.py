@@ -50,6 +50,11 @@ class Mailbox(Generic[Item]):
             item, self._item = self._item, None
             return item
 
+    @property
+    def empty(self) -> bool:
+        with self._changed:
+            return self._item is None and not self._tasks
+
     def clear(self) -> None:
         with self._changed:
             self._item = None
@@ -61,18 +66,26 @@ class Mailbox(Generic[Item]):
 
 
 class Worker(Generic[Item]):
-    """Runs `process` on the newest item. What it raises goes to `failed`, and work goes on."""
+    """Runs `process` on the newest item. What it raises goes to `failed`, and work goes on.
+
+    free: called when an item is done with.
+    """
 
     def __init__(
-        self, process: Callable[[Item], None], failed: Callable[[Exception], None]
+        self,
+        process: Callable[[Item], None],
+        failed: Callable[[Exception], None],
+        free: Callable[[], None] = lambda: None,
     ) -> None:
         self.mailbox: Mailbox[Item] = Mailbox()
-        self._process, self._failed = process, failed
+        self._process, self._failed, self._free = process, failed, free
+        self._busy = False
         self._thread = threading.Thread(target=self._run, name="pixloc_worker", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while (item := self.mailbox.take()) is not None:
+            self._busy = True
             try:
                 if callable(item):
                     item()
@@ -80,6 +93,14 @@ class Worker(Generic[Item]):
                     self._process(item)
             except Exception as error:
                 self._failed(error)
+            finally:
+                self._busy = False
+                self._free()
+
+    @property
+    def idle(self) -> bool:
+        """Whether an item would be worked on at once."""
+        return not self._busy and self.mailbox.empty
 
     def stop(self) -> None:
         """Finish the item at hand and end the thread."""

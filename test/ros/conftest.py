@@ -15,9 +15,9 @@ os.environ["ROS_DOMAIN_ID"] = str(101 + os.getpid() % 100)
 @pytest.fixture(autouse=True, scope="session")
 def _large_images():
     from pixloc_ros.files import installed
+    from pixloc_ros.ros.bridge.distribution import profile_variable
 
-    for name in ("FASTDDS", "FASTRTPS"):  # since Kilted, and until Jazzy
-        os.environ[f"{name}_DEFAULT_PROFILES_FILE"] = str(installed("config/fastdds.xml"))
+    os.environ[profile_variable()] = str(installed("config/fastdds.xml"))
 
 
 @pytest.fixture

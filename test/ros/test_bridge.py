@@ -24,6 +24,7 @@ from pixloc_ros.ros.bridge import (
     quaternion_xyzw,
 )
 from pixloc_ros.ros.bridge import images as bridge_images
+from pixloc_ros.ros.bridge.distribution import profile_variable
 from pixloc_ros.ros.conversions import time_message, transform_stamped
 
 RNG = np.random.default_rng(0)
@@ -246,3 +247,12 @@ def test_what_cv_bridge_refuses_or_shears_is_read_here(monkeypatch):
     # rows that are padded, and encodings of which distributions differ
     assert np.array_equal(image_to_rgb(message("rgb8", RGB, padding=2)), RGB)
     assert np.array_equal(image_to_rgb(message("8UC3", RGB[..., ::-1])), RGB)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "name"),
+    [("humble", "FASTRTPS"), ("jazzy", "FASTRTPS"), ("kilted", "FASTDDS")],
+)
+def test_the_profile_has_the_name_that_a_distribution_reads(monkeypatch, distribution, name):
+    monkeypatch.setenv("ROS_DISTRO", distribution)
+    assert profile_variable() == f"{name}_DEFAULT_PROFILES_FILE"

@@ -281,6 +281,7 @@ def test_what_is_not_believed_is_not_latched(story):
     told.wait(lambda: len(robot.poses) >= 2)
     assert latched()
     told.node.trigger_deactivate()
+    time.sleep(0.5)  # until the middleware has told everybody
     assert latched() == []
 
 
