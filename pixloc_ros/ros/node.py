@@ -137,8 +137,10 @@ class LocalizationNode(LifecycleNode):
         """Stop listening and free the map, whatever of it there is; also while it is read."""
         if self._loading is not None:
             self._loading.close()
-        self._stop()
-        self._free()
+        try:
+            self._stop()
+        finally:
+            self._free()
 
     def _failed(self, error: Exception) -> TransitionCallbackReturn:
         self.failure = " ".join(str(error).split())

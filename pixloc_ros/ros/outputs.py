@@ -80,7 +80,8 @@ class Outputs:
         What is latched goes with its publisher only.
         """
         with self._lock:
-            if self._pose_stands:
+            # where ROS is shut down nothing is latched any more, and nothing can be made
+            if self._pose_stands and self._node.context.ok():
                 self._node.destroy_publisher(self._pose)
                 self._pose, self._pose_stands = self._make_pose(), False
 

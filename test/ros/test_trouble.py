@@ -6,16 +6,22 @@ import array
 import math
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
+import rclpy
 import torch
 from geometry_msgs.msg import PoseWithCovarianceStamped
+from rclpy.executors import SingleThreadedExecutor
 from rosgraph_msgs.msg import Clock
 from std_srvs.srv import Trigger
+from story import Robot
 from tf2_msgs.msg import TFMessage
 
 from pixloc_ros.datasets.rendered_room import base_pose, mount
@@ -418,3 +424,54 @@ def test_one_camera_of_two_is_of_no_use(story, trouble, first):
         metres, degrees = off(message, stamp - 100.0)
         assert metres < 0.05
         assert degrees < 0.7
+
+
+def runs(pid):
+    """Whether there is such a process that has not ended, whoever has to bury it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_end_comes_while_it_tracks(room, number):
+    """Nothing is left behind: no process, no shared memory, no stack trace."""
+    command = [sys.executable, "-m", "pixloc_ros", "localization_node", "--ros-args"]
+    command += ["-p", f"map:={room.map_file}", "-p", f"tracker:=[{SLOW}]"]
+    rclpy.init(args=[])
+    robot = Robot(room)
+    executor = SingleThreadedExecutor()
+    executor.add_node(robot)
+    thread = threading.Thread(target=executor.spin, daemon=True)
+    thread.start()
+    node = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        deadline = time.monotonic() + 60
+        while robot.image.get_subscription_count() == 0 or robot.clouds == []:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        for step in range(100):
+            robot.drive(step % 2)
+            if len(robot.poses) > 1:
+                break
+        assert robot.poses
+        children = Path(f"/proc/{node.pid}/task/{node.pid}/children").read_text().split()
+        robot.drive(3)
+        node.send_signal(number)
+        said, _ = node.communicate(timeout=20)
+    finally:
+        node.kill()
+        executor.shutdown()
+        thread.join()
+        robot.destroy_node()
+        rclpy.shutdown()
+    assert node.returncode == 0
+    assert "leaked" not in said
+    assert "Abort" not in said
+    assert "Traceback" not in said
+    assert children
+    deadline = time.monotonic() + 5
+    while any(map(runs, children)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
