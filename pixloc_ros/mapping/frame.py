@@ -11,11 +11,11 @@ import numpy as np
 import pycolmap
 import torch
 
+from pixloc_ros.datasets.exif_gps import LEAST
 from pixloc_ros.features import read_image
 from pixloc_ros.geometry import Camera
 from pixloc_ros.mapping.sparse_model import ModelError
 
-LEAST = 3
 SEED = 0
 
 MARKERS = ("DICT_APRILTAG_36h11", "DICT_4X4_50", "DICT_5X5_100", "DICT_6X6_250")

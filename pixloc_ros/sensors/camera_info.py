@@ -1,4 +1,4 @@
-"""Cameras as ROS describes them: sensor_msgs/CameraInfo, and the file of camera_calibration."""
+"""Cameras as ROS describes them in sensor_msgs/CameraInfo."""
 
 from __future__ import annotations
 

@@ -47,9 +47,6 @@ class PoseSeries:
         self.stamps: list[int] = []
         self._numbers: list[Numbers] = []
 
-    def __len__(self) -> int:
-        return len(self.stamps)
-
     def add(self, stamp: int, numbers: Numbers) -> None:
         """stamp: nanoseconds. One of the same stamp is replaced."""
         stamps = self.stamps
