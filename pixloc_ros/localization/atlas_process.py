@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.shared_memory import SharedMemory
@@ -243,6 +244,8 @@ class AtlasProcess:
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
     """What is started meanwhile begins with Ctrl-C held back, until it ignores it."""
+    # which lets signals through again when it is started with the first process
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     # robots share their processors: threads that wait must not spin
     policy = os.environ.get("OMP_WAIT_POLICY")

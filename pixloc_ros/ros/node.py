@@ -98,6 +98,9 @@ class LocalizationNode(LifecycleNode):
             self.configured = Configured(self, process)
         except (InputError, ProcessLost) as error:
             process.close()
+            if not self.context.ok():
+                # ROS was shut down meanwhile: the end of the transition cannot be told any more
+                raise SystemExit from None
             return self._failed(error)
         except Exception:
             process.close()
