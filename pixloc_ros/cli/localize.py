@@ -140,7 +140,7 @@ def run(arguments: Sequence[str]) -> int:
                 "--record are for one"
             )
         if given.record:
-            localizer.tracing = True
+            localizer = localizer.traced()
             recorder = stack.enter_context(RunWriter(given.record, pixmap))
         if given.global_features:
             pairs = rank_by_global_features(

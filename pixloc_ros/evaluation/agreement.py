@@ -33,13 +33,11 @@ class Agreement:
 def _poses(
     localizer: Localizer, image: np.ndarray, camera: Camera, priors: list[Prior], plain: bool
 ) -> list[Pose | None]:
-    localizer.tracing = plain  # what tells every step is plain torch
-    try:
-        return [
-            localizer.localize(image, camera, prior, search=False).cam_from_map for prior in priors
-        ]
-    finally:
-        localizer.tracing = False
+    if plain:
+        localizer = localizer.traced()  # what tells every step is plain torch
+    return [
+        localizer.localize(image, camera, prior, search=False).cam_from_map for prior in priors
+    ]
 
 
 def _compare(what: str, ours: list[Pose | None], theirs: list[Pose | None]) -> Agreement:

@@ -70,11 +70,8 @@ def map_quality(
         name = pixmap.names[number]
         camera = pixmap.camera(number)
         truth = pixmap.pose(number)
-        localizer.without = frozenset([number])
-        try:
-            result = localizer.localize(read_image(images / name), camera)
-        finally:
-            localizer.without = frozenset()
+        others = localizer.leaving_out([number])
+        result = others.localize(read_image(images / name), camera)
         progress()
         reason = result.reason
         if result.ok:

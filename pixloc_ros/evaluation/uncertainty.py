@@ -117,12 +117,11 @@ def leave_one_out(
     answers = []
     for place in range(0, len(order), every):
         number = order[place]
-        localizer.without = frozenset(order[max(place - gap, 0) : place + gap + 1])
+        others = localizer.leaving_out(order[max(place - gap, 0) : place + gap + 1])
         camera = pixmap.camera(number)
-        result = localizer.localize(read(pixmap.names[number]), camera)
+        result = others.localize(read(pixmap.names[number]), camera)
         answers.append((result, pixmap.pose(number)))
         progress()
-    localizer.without = frozenset()
     return answers
 
 

@@ -75,8 +75,6 @@ class Atlas:
         first = self.site.localizer
         maps = [site.localizer.map for site in self.sites]
         made = _localizers(maps, network, first.options, first.cache_mb)
-        for localizer in made.values():
-            localizer.tracing = first.tracing
         place = self.sites.index(self.site)
         self.sites = tuple(
             replace(site, localizer=made[site.localizer.map.path]) for site in self.sites
@@ -100,16 +98,23 @@ class Atlas:
         self.site.localizer.warm_up()
 
     def localize_views(
-        self, views: Sequence[View], prior: Prior | None = None, frame: str = ""
+        self,
+        views: Sequence[View],
+        prior: Prior | None = None,
+        frame: str = "",
+        trace: bool = False,
     ) -> LocalizationResult:
         """As `Localizer.localize_views`; the answer says in which map. `site` is then that one.
+
+        trace: have the answer tell every step, where there is one map only.
 
         frame: of the prior. Without a prior the maps that look most like it are searched; where
         two of them answer alike, the answer is rejected.
         """
         if len(self.sites) == 1:
             site = self.sites[0]
-            return _in(site, site.localizer.localize_views(views, prior))
+            localizer = site.localizer.traced() if trace else site.localizer
+            return _in(site, localizer.localize_views(views, prior))
         begun = time.perf_counter()
         try:
             queries = self.site.localizer.look(views)

@@ -200,7 +200,6 @@ class _Server:
                     )
                 path = unused(Path(settings.record))
                 writer = RunWriter(path, atlas.site.localizer.map)
-                atlas.site.localizer.tracing = True
             with self._compiling(network.device):
                 atlas.warm_up()
         except InputError:
@@ -271,7 +270,8 @@ class _Server:
                 View(self._image(memory, image), camera, mount)
                 for image, camera, mount in zip(images, cameras, mounts, strict=True)
             ]
-            result = self._atlas.localize_views(views, prior, frame)
+            traced = self._writer is not None
+            result = self._atlas.localize_views(views, prior, frame, traced)
         except torch.cuda.OutOfMemoryError:
             result = self._without_gpu()
         except Exception as error:
@@ -319,11 +319,9 @@ class _Server:
             send(self._connection, "trouble", f"recording ends: {error}")
 
     def _end_recording(self) -> None:
-        assert self._atlas is not None
         if self._writer is not None:
             self._writer.close()
         self._writer = self._last = None
-        self._atlas.site.localizer.tracing = False
 
     def close(self) -> None:
         if self._atlas is not None:

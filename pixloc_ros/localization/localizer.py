@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -125,10 +126,8 @@ class Localizer:
         self.options = options or LocalizerOptions()
         self.index = open_index(pixmap)
         self.surroundings = Surroundings(pixmap)
-        # references that are not used, to see how others find what they show
-        self.without: frozenset[int] = frozenset()
-        # whether answers tell every step; that takes several times as long
-        self.tracing = False
+        self._without: frozenset[int] = frozenset()
+        self._tracing = False
         options = self.options
         self.extract, self.store = shared or share([pixmap], network, options, cache_mb)[0]
         self._refinement = Refinement(
@@ -140,6 +139,18 @@ class Localizer:
             options.lm,
         )
         self._judge = Judge(pixmap, options.gate, network.sigma_factors)
+
+    def leaving_out(self, references: Collection[int]) -> Localizer:
+        """The same without some references, to see how others find what they show."""
+        other = copy(self)
+        other._without = frozenset(references)
+        return other
+
+    def traced(self) -> Localizer:
+        """The same, whose answers tell every step; that takes several times as long."""
+        other = copy(self)
+        other._tracing = True
+        return other
 
     def warm_up(self) -> None:
         """Localize a blank image, so that the first real one does not pay for first times:
@@ -244,8 +255,8 @@ class Localizer:
         """References that cover what a view sees from a pose of the rig."""
         pose = query.cam_from_rig @ rig_from_map
         count = self.options.references
-        seen = self.surroundings.visible_from(pose, query.camera, count + len(self.without))
-        return [r for r in seen if r not in self.without][:count]
+        seen = self.surroundings.visible_from(pose, query.camera, count + len(self._without))
+        return [r for r in seen if r not in self._without][:count]
 
     def _hypotheses(self, prior: Prior, camera: Camera) -> Pose:
         """The prior (1,), and where it is vague others (B,) drawn from its covariance."""
@@ -297,10 +308,10 @@ class Localizer:
         self, watch: _Stopwatch, queries: Sequence[Query], start: Start
     ) -> LocalizationResult:
         with watch("align"):
-            solution = self._refinement.align(queries, start, self.tracing)
+            solution = self._refinement.align(queries, start, self._tracing)
         with watch("gate"):
             answer, best = self._judge.judge(solution, queries)
-        if not self.tracing:
+        if not self._tracing:
             return answer
         trace = self._refinement.trace(solution, best, self._judge.thresholds)
         return replace(answer, trace=trace)
@@ -325,8 +336,8 @@ class Localizer:
     def _retrieve(self, descriptor: torch.Tensor, names: Sequence[str] | None) -> list[int]:
         if names is None:
             count = self.options.references
-            found, _ = self.index.search(descriptor, count + len(self.without))
-            return [r for r in found if r not in self.without][:count]
+            found, _ = self.index.search(descriptor, count + len(self._without))
+            return [r for r in found if r not in self._without][:count]
         numbers = [self.map.names.find(name) for name in names]
         known = [number for number in numbers if number is not None]
         if not known:

@@ -51,11 +51,14 @@ def _spin() -> None:
         executor = SingleThreadedExecutor()
         node = LocalizationNode()
         stack.callback(node.destroy_node)
-        stack.callback(node.close)
+        # after all that may still wake it: rclpy's own signal handler does, from a thread
         stack.callback(executor.shutdown)
+        stack.callback(node.close)
         executor.add_node(node)
         # services, parameters and diagnostics are answered while maps are read
         starting = _Start(node, executor) if node.parameters.autostart else None
+        if starting is not None:
+            stack.callback(starting.finish)
         executor.spin()
         if starting is not None and starting.error is not None:
             raise starting.error
@@ -67,7 +70,13 @@ class _Start:
     def __init__(self, node: LocalizationNode, executor: SingleThreadedExecutor) -> None:
         self.error: Exception | None = None
         self._node, self._executor = node, executor
-        threading.Thread(target=self._run, name="pixloc_start", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="pixloc_start", daemon=True)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Wait for it; what is still being read is given up."""
+        self._node.stop_loading()
+        self._thread.join(10.0)
 
     def _run(self) -> None:
         try:

@@ -104,6 +104,8 @@ class LocalizationNode(LifecycleNode):
             return self._failed(error)
         except Exception:
             process.close()
+            if not self.context.ok():
+                raise SystemExit from None
             raise
         finally:
             self._loading = None
@@ -138,12 +140,17 @@ class LocalizationNode(LifecycleNode):
 
     def close(self) -> None:
         """Stop listening and free the map, whatever of it there is; also while it is read."""
-        if self._loading is not None:
-            self._loading.close()
+        self.stop_loading()
         try:
             self._stop()
         finally:
             self._free()
+
+    def stop_loading(self) -> None:
+        """Give up what a transition is reading."""
+        loading = self._loading
+        if loading is not None:
+            loading.close()
 
     def _failed(self, error: Exception) -> TransitionCallbackReturn:
         self.failure = " ".join(str(error).split())

@@ -72,7 +72,6 @@ def test_left_out_references_are_not_used(room, network):
             localizer, lambda n: read_image(room.sequence.images / n), 1, 5, lambda: seen.append(1)
         )
         names = sorted(pixmap.model.names)
-        assert localizer.without == frozenset()
     assert len(answers) == len(seen) == 4
     for (result, _), place in zip(answers, range(0, 16, 5), strict=True):
         out = set(names[max(place - 1, 0) : place + 2])

@@ -56,11 +56,7 @@ def test_every_way_to_start_ends_at_the_same_pose(on_gpu, localizer, frame):
 def test_the_step_by_step_way_ends_there_too(on_gpu, frame):
     image, frame = frame
     fused = on_gpu.localize(image, frame.camera, Prior(frame.truth))
-    on_gpu.tracing = True
-    try:
-        plain = on_gpu.localize(image, frame.camera, Prior(frame.truth))
-    finally:
-        on_gpu.tracing = False
+    plain = on_gpu.traced().localize(image, frame.camera, Prior(frame.truth))
     assert plain.trace is not None
     same(fused, plain, 2e-4, 0.01)
 

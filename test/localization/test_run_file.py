@@ -19,9 +19,7 @@ from pixloc_ros.localization.run_file import FIRST_LINE
 
 @pytest.fixture
 def tracing(localizer):
-    localizer.tracing = True
-    yield localizer
-    localizer.tracing = False
+    return localizer.traced()
 
 
 @pytest.fixture
@@ -35,13 +33,12 @@ def away(pose):
 
 
 @pytest.mark.parametrize("from_prior", [True, False])
-def test_a_trace_leads_from_the_start_to_the_answer(tracing, frame, from_prior):
+def test_a_trace_leads_from_the_start_to_the_answer(localizer, tracing, frame, from_prior):
     image, frame = frame
     start = away(frame.truth)
     prior = Prior(start) if from_prior else None
     result = tracing.localize(image, frame.camera, prior)
-    tracing.tracing = False
-    plain = tracing.localize(image, frame.camera, prior)
+    plain = localizer.localize(image, frame.camera, prior)
     assert plain.trace is None
     # told or not, the answer is the same but for the way it is computed
     metres, radians = result.cam_from_map.distance(plain.cam_from_map)

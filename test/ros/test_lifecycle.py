@@ -244,12 +244,15 @@ def test_services_search_anew_answer_and_switch(story):
     told.step(9)
 
 
-def test_every_frame_has_a_status_with_its_reason(story):
+def test_every_frame_has_a_status_with_its_reason_and_stamp(story):
     told = story()
     told.step(0)
     assert "second estimate" in told.status()["reason"]
+    assert told.status()["decision"] == "candidate"
     told.step(2)
     assert told.status()["fix"] == "True"
+    assert told.status()["decision"] == "fix"
+    assert float(told.status()["stamp"]) == pytest.approx(told.robot.frames[2].stamp, abs=1e-6)
     dark = told.robot.picture(4)
     dark.data = array.array("B", bytes(len(dark.data)))
     told.step(4, image=dark)

@@ -21,6 +21,7 @@ from story import LATCHED
 from pixloc_ros.datasets.rendered_room import base_pose
 from pixloc_ros.errors import InputError
 from pixloc_ros.ros.bridge import pose_of
+from pixloc_ros.ros.cameras import Cameras
 from pixloc_ros.ros.conversions import pose_from_message, time_message
 from pixloc_ros.ros.localization_node import start
 from pixloc_ros.ros.node import LocalizationNode
@@ -274,3 +275,23 @@ def test_arguments_that_ros_cannot_read_are_one_line():
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "error: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("remaps", "wanted"),
+    [
+        ([], "/image/compressed"),
+        (["image:=/cam/image_raw"], "/cam/image_raw/compressed"),
+        (["image/compressed:=/jpeg"], "/jpeg"),
+        (["image:=/cam/image_raw", "image/compressed:=/jpeg"], "/jpeg"),
+    ],
+)
+def test_a_remap_of_the_base_topic_holds_for_compressed_images(context, remaps, wanted):
+    arguments = [part for remap in remaps for part in ("-r", remap)]
+    node = rclpy.create_node("cameras", cli_args=["--ros-args", *arguments])
+    cameras = Cameras(node, (), True, 0.01, print, print, lambda: True)
+    assert wanted in {subscription.topic_name for subscription in cameras.subscriptions}
+    policies = {name for name in node._parameters if name.startswith("qos_overrides")}
+    assert "qos_overrides./camera_info.subscription.durability" in policies
+    cameras.close()
+    node.destroy_node()

@@ -14,7 +14,7 @@ from pixloc_ros.localization import Prior, RunWriter, View
 def recorded(room, localizer, tmp_path_factory):
     """A run of three frames; the last one shows nothing."""
     path = tmp_path_factory.mktemp("run") / "drive.pixrun"
-    localizer.tracing = True
+    localizer = localizer.traced()
     step = torch.tensor([0.15, 0.0, 0.1, 0.0, 0.05, 0.0], dtype=torch.float64)
     with RunWriter(path, localizer.map) as writer:
         for number in (0, 2):
@@ -27,5 +27,4 @@ def recorded(room, localizer, tmp_path_factory):
         dark = np.zeros_like(image)
         refused = localizer.localize(dark, frame.camera)
         writer.add("dark.png", 9.0, [View(dark, frame.camera)], None, refused)
-    localizer.tracing = False
     return path

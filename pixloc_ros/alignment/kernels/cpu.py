@@ -537,9 +537,12 @@ _ONE_AT_A_TIME = threading.Lock()
 def _threads() -> Iterator[None]:
     """As many as torch has."""
     with _ONE_AT_A_TIME:
-        most = numba.config.NUMBA_NUM_THREADS
-        numba.set_num_threads(max(1, min(torch.get_num_threads(), most)))
+        threads, most = torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS
+        numba.set_num_threads(max(1, min(threads, most)))
         yield
+        # numba's first launch gives OpenMP, and torch with it, as many as it has itself
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
 
 
 def is_kept() -> bool:

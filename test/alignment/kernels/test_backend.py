@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
 import sys
 
 import pytest
@@ -61,3 +63,17 @@ def test_an_old_gpu(monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         assert backend.fused(torch.device("cuda")) is None
     assert "compute capability 6.1, at least 7.5 is needed" in caplog.text
+
+
+def test_the_first_launch_leaves_torch_its_threads():
+    """Sums over threads differ in their last digits: all answers must be of as many."""
+    code = (
+        "import torch; torch.set_num_threads(1)\n"
+        "from pixloc_ros.alignment.kernels import cpu\n"
+        "cpu.compile_all(); print(torch.get_num_threads())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env={**os.environ, "NUMBA_NUM_THREADS": "2"},
+    )  # fmt: skip
+    assert done.stdout.strip() == "1"
