@@ -199,14 +199,14 @@ def test_a_run_that_is_being_recorded(room, localizer, serve, browser, tmp_path)
         assert "waiting for the first frame" in page.text()
         for number in range(3):
             writer.add(f"at {number} s", number, [View(image, frame.camera)], None, result)
-            page.wait(lambda number=number: f"at {number} s: success" in page.text())
+            page.wait(lambda number=number: f"at {number} s: fix" in page.text())
         # who looks back is not carried on
         page.field("newest").uncheck()
         page.slide(0, "Home")
-        page.wait(lambda: "at 0 s: success" in page.text())
+        page.wait(lambda: "at 0 s: fix" in page.text())
         writer.add("at 3 s", 3, [View(image, frame.camera)], None, result)
         page.page.wait_for_timeout(1500)
-        assert "at 0 s: success" in page.text()
+        assert "at 0 s: fix" in page.text()
         page.close()
 
 
