@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from pixloc_ros.geometry import Camera
 from pixloc_ros.localization import Localizer, Prior
+from pixloc_ros.localization.atlas_server import resident_mb
 
 REPORTS = 5
 """Rows of the table: after a hundredth of the queries, then after every quarter of them."""
@@ -28,12 +28,6 @@ class Endured:
     median_ms: float
     worst_ms: float
     lost: int
-
-
-def resident_mib() -> float:
-    """What this process holds of the host's memory."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
 def endure(
@@ -54,5 +48,5 @@ def endure(
         done = end
         held = torch.cuda.memory_reserved(device) / 2**20 if device.type == "cuda" else 0.0
         yield Endured(
-            done, resident_mib(), held, float(np.median(times)), float(np.max(times)), lost
+            done, resident_mb(), held, float(np.median(times)), float(np.max(times)), lost
         )

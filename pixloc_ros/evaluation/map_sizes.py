@@ -18,10 +18,10 @@ import torch
 
 from pixloc_ros.crew import spread
 from pixloc_ros.errors import InputError
-from pixloc_ros.evaluation.endurance import resident_mib
 from pixloc_ros.features import open_network, read_image
 from pixloc_ros.interrupts import interruptible, let_through
 from pixloc_ros.localization import Localizer, LocalizerOptions, Prior
+from pixloc_ros.localization.atlas_server import resident_mb
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.mapping.approximate import make_index
 from pixloc_ros.mapping.builder import atomic_map
@@ -198,13 +198,13 @@ def _prepare(
             if not known.ok:
                 raise InputError(f"{query.image}: not found in {query.small}: {known.reason}")
         del localizer
-        before = resident_mib()
+        before = resident_mb()
         begun = time.perf_counter()
         with PixMap(query.large) as pixmap:
             localizer = Localizer(pixmap, network, options, cache_mb)
             open_ms = 1e3 * (time.perf_counter() - begun)
             localizer.warm_up()  # at the first reference, which is at another place
-            opened = resident_mib()
+            opened = resident_mb()
             camera = pixmap.camera(query.first)
             before_mib = _read_mib()
             found = localizer.localize(image, camera)
@@ -231,7 +231,7 @@ def _prepare(
                 median(prior),
                 float(np.median(searches)),
                 opened - before,
-                resident_mib() - before,
+                resident_mb() - before,
                 read,
                 _recall(pixmap, localizer.index),
                 found.ok and away < 0.1,

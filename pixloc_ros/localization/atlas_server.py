@@ -122,6 +122,12 @@ def receive(connection: Connection) -> tuple[Any, ...]:
     return pickle.loads(connection.recv_bytes())
 
 
+def resident_mb() -> float:
+    """Memory of this process, MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 def unused(path: Path) -> Path:
     """The path, or with a number where there is such a file: a recording is never lost."""
     number, candidate = 1, path
@@ -240,7 +246,7 @@ class _Server:
             yield
             return
         begun, done = time.monotonic(), threading.Event()
-        self._say("compiling kernels, once an installation: about a minute of processor time")
+        self._say("compiling kernels, once an installation")
 
         def tell() -> None:
             while not done.wait(SAY_EVERY):
@@ -302,10 +308,9 @@ class _Server:
         return flat.reshape(image.shape).copy()
 
     def _health(self) -> Health:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
         device = self._network.device if self._network is not None else torch.device("cpu")
         held = torch.cuda.memory_allocated(device) / 2**20 if device.type == "cuda" else 0.0
-        return Health(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, held)
+        return Health(resident_mb(), held)
 
     def _keep(self, stamp: float, status: Status, reason: str, decision: Decision) -> None:
         if self._writer is None or self._last is None:

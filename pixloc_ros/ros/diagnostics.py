@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 import threading
 from collections import deque
-from pathlib import Path
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from pixloc_ros.localization import Outcome, State
-from pixloc_ros.localization.atlas_server import AtlasFacts, Health
+from pixloc_ros.localization.atlas_server import AtlasFacts, Health, resident_mb
 from pixloc_ros.ros.arrivals import Arrivals
 
 
@@ -132,12 +130,6 @@ def device_status(name: str, device: str, health: Health) -> DiagnosticStatus:
     if device != "cpu":
         held["device_memory_mb"] = f"{health.device_mb:.0f}"
     return _status(DiagnosticStatus.OK, f"{name}: device", device, device=device, **held)
-
-
-def resident_mb() -> float:
-    """Memory of this process, MiB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def frame_status(

@@ -29,11 +29,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     with context:
         try:
             _spin()
-        except (
-            InputError,
-            InvalidParameterTypeException,
-            InvalidParameterValueException,
-        ) as error:
+        except USERS_MISTAKES as error:
             get_logger("pixloc").fatal(" ".join(str(error).split()))
             return 1
         except (KeyboardInterrupt, ExternalShutdownException):

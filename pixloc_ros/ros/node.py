@@ -96,16 +96,13 @@ class LocalizationNode(LifecycleNode):
                 raise InputError(missing)
             process.serve(settings_of(self.parameters))
             self.configured = Configured(self, process)
-        except (InputError, ProcessLost) as error:
+        except Exception as error:
             process.close()
             if not self.context.ok():
                 # ROS was shut down meanwhile: the end of the transition cannot be told any more
                 raise SystemExit from None
-            return self._failed(error)
-        except Exception:
-            process.close()
-            if not self.context.ok():
-                raise SystemExit from None
+            if isinstance(error, (InputError, ProcessLost)):
+                return self._failed(error)
             raise
         finally:
             self._loading = None

@@ -104,7 +104,7 @@ def environment(domain: int, profile: Path) -> dict[str, str]:
     }
 
 
-def _end(process: subprocess.Popen[bytes]) -> int:
+def end(process: subprocess.Popen[bytes]) -> int:
     """Ctrl-C, and harder when that does not help; the exit code."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
@@ -139,9 +139,9 @@ def replay(
         stack.callback(thread.join)
         stack.callback(executor.shutdown)
         node = subprocess.Popen(node_command)
-        stack.callback(_end, node)
+        stack.callback(end, node)
         player = subprocess.Popen(player_command)
-        stack.callback(_end, player)
+        stack.callback(end, player)
         while player.poll() is None:
             try:
                 player.wait(0.2)
@@ -150,7 +150,7 @@ def replay(
                     raise InputError(f"the node ended with exit code {node.returncode}") from None
         if player.returncode:
             raise InputError(f"the player ended with exit code {player.returncode}")
-        code = _end(node)
+        code = end(node)
     if code:
         raise InputError(f"the node ended with exit code {code} after Ctrl-C")
     return watcher

@@ -25,7 +25,6 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from nav_msgs.msg import Odometry
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
@@ -34,7 +33,8 @@ from pixloc_ros.geometry import Pose
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.ros.bridge import TransformBroadcaster
 from pixloc_ros.ros.conversions import seconds, time_message, transform_stamped
-from pixloc_ros.ros.replay import environment
+from pixloc_ros.ros.qos import LATCHED
+from pixloc_ros.ros.replay import end, environment
 from pixloc_ros.sensors import read_image
 
 RATE = 30.0
@@ -72,13 +72,8 @@ class Robot(Node):
         self._images = self.create_publisher(Image, "image", 5)
         self._infos = self.create_publisher(CameraInfo, "camera_info", 5)
         self._odometry = self.create_publisher(Odometry, "odom", 50)
-        latched = QoSProfile(
-            depth=1,
-            durability=DurabilityPolicy.TRANSIENT_LOCAL,
-            reliability=ReliabilityPolicy.RELIABLE,
-        )
         mount = transform_stamped(time_message(0.0), "base_link", "optical", Pose.identity())
-        self._static = self.create_publisher(TFMessage, "/tf_static", latched)
+        self._static = self.create_publisher(TFMessage, "/tf_static", LATCHED)
         self._static.publish(TFMessage(transforms=[mount]))
         self.sent: dict[str, list[float]] = {"map": [], PLAIN: []}
         self.frames: list[dict[str, str]] = []
@@ -127,15 +122,6 @@ def _spin(node: Node) -> None:
         executor.spin()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 def _row(name: str, stamps: Sequence[float], begun: float, lasted: float) -> str:
     kept = np.sort([stamp for stamp in stamps if stamp >= begun])
     if len(kept) < 2:
@@ -176,14 +162,14 @@ def run(arguments: Sequence[str]) -> int:
         thread.start()
         plain = [sys.executable, "-m", "pixloc_ros.ros.transform_gaps", "--plain"]
         for command in (node, plain):
-            stack.callback(_end, subprocess.Popen(command))
+            stack.callback(end, subprocess.Popen(command))
         deadline = time.monotonic() + 300
         while not (robot.sent["map"] and robot.sent[PLAIN]):
             if time.monotonic() > deadline:
                 parser.error("no transform was sent")
             time.sleep(0.2)
         for _ in range(given.busy):
-            stack.callback(_end, subprocess.Popen([sys.executable, "-c", NEVER_SLEEPS]))
+            stack.callback(subprocess.Popen([sys.executable, "-c", NEVER_SLEEPS]).kill)
         time.sleep(2.0)
         # the node's stamps are ahead by transform_tolerance
         ahead, begun, before = robot.sent["map"][-1] - time.time(), time.time(), len(robot.frames)
