@@ -19,6 +19,12 @@ from pixloc_ros.errors import InputError
 Options = TypeVar("Options")
 
 
+def threads_beside_others() -> int:
+    """Threads that leave a core to others, where there are more than two."""
+    cores = len(os.sched_getaffinity(0))
+    return min(torch.get_num_threads(), cores - 1 if cores > 2 else cores)
+
+
 def select_device(name: str) -> torch.device:
     """The torch device called auto, cpu or cuda. Raises InputError when CUDA is absent."""
     available = torch.cuda.is_available()

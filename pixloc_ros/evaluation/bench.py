@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import resource
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import torch
 from pixloc_ros.alignment import LMOptions
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation.peer import Original, Run
+from pixloc_ros.fastest import processor
 from pixloc_ros.features.pixloc import PixLocNetwork
 from pixloc_ros.geometry import Camera
 from pixloc_ros.localization import Localizer, LocalizerOptions, Prior
@@ -66,7 +66,8 @@ def measure(
 
     The prior is the pose that the first query found. Raises InputError when it found none.
     """
-    found = localizer.localize(image, camera)  # the first call also warms up
+    chosen = localizer.warm_up()
+    found = localizer.localize(image, camera)
     if not found.ok:
         raise InputError(f"the query cannot be timed, it was not localized: {found.reason}")
     queries = {"without prior": None, "with prior": Prior(found.cam_from_map)}
@@ -86,13 +87,15 @@ def measure(
     facts: dict[str, Any] = {
         "device": str(device),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "cpu": _processor(),
+        "cpu": processor(),
         "cpu_cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "network": localizer.network.architecture,
         "weights": localizer.network.weights_hash()[:12],
+        "runtime": localizer.extract.runtime,
         "precision": str(localizer.extract.dtype).removeprefix("torch."),
+        "chosen": chosen,
         "image": [int(v) for v in camera.size.tolist()],
         "points": found.statistics.points,
         "iterations": f"up to {localizer.options.lm.iterations} a level",
@@ -100,14 +103,6 @@ def measure(
         **{name: round(value) for name, value in memory_mib(device).items()},
     }
     return facts, timings
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def curves(

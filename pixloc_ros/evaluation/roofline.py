@@ -13,7 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pixloc_ros.alignment import LMOptions
 from pixloc_ros.features import extract_pyramid
-from pixloc_ros.features.inference import fast_dtype
 from pixloc_ros.geometry import Camera
 from pixloc_ros.localization import Localizer, Prior
 
@@ -81,8 +80,11 @@ def copied(device: torch.device, size: int, repeats: int) -> float:
     return 2 * source.nbytes * times / seconds(device, work, repeats)
 
 
-def ceilings(device: torch.device, repeats: int) -> Ceilings:
-    """Measured with a copy too large for any cache and with a large matrix product."""
+def ceilings(device: torch.device, dtype: torch.dtype, repeats: int) -> Ceilings:
+    """Measured with a copy too large for any cache and with a large matrix product.
+
+    dtype: of the network.
+    """
     big = device.type == "cuda"
 
     def product(dtype: torch.dtype) -> float:
@@ -92,7 +94,7 @@ def ceilings(device: torch.device, repeats: int) -> Ceilings:
 
     return Ceilings(
         bandwidth=copied(device, 2**31 if big else 2**28, repeats),
-        operations=product(fast_dtype(device)),
+        operations=product(dtype),
         vector=product(torch.float32),
     )
 
@@ -148,7 +150,7 @@ def shares(
     localizer: Localizer, image: np.ndarray, camera: Camera, repeats: int
 ) -> tuple[Ceilings, list[Share]]:
     """The network and the inner loop of a query that is localized."""
-    limits = ceilings(localizer.network.device, repeats)
+    limits = ceilings(localizer.network.device, localizer.extract.dtype, repeats)
     return limits, [
         _network(localizer, image, limits, repeats),
         _iteration(localizer, image, camera, limits, repeats),

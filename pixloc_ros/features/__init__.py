@@ -18,9 +18,11 @@ from pixloc_ros.features.pyramid import (
     default_levels,
     extract_pyramid,
 )
+from pixloc_ros.features.runtimes import RUNTIMES
 from pixloc_ros.sensors import ImageError, read_image
 
 __all__ = [
+    "RUNTIMES",
     "CheckpointError",
     "Extractor",
     "FeatureNetwork",

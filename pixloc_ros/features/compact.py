@@ -27,6 +27,7 @@ _BLOCKS = (
 )
 _TAPS = (0, 2, 4, 10)  # the last blocks at strides 2, 4, 8, 16
 _TAP_WIDTHS = (16, 24, 40, 112)
+_DECODERS = (0, 1, 3)  # whose outputs the levels are
 
 
 def _batch_norm(width: int) -> nn.BatchNorm2d:
@@ -42,7 +43,7 @@ def _same_pad(x: Tensor, kernel: int, stride: int) -> Tensor:
     return F.pad(x, pads)
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """Inverted residual block, named as the published weights are."""
 
     def __init__(self, before: int, kernel: int, stride: int, expansion: int, out: int) -> None:
@@ -50,6 +51,7 @@ class _Block(nn.Module):
         wide = before * expansion
         self.kernel, self.stride = kernel, stride
         self.residual = stride == 1 and before == out
+        self._folded = False
         self._expand_conv: nn.Module | None = None
         if expansion > 1:
             self._expand_conv = nn.Conv2d(before, wide, 1, bias=False)
@@ -63,11 +65,30 @@ class _Block(nn.Module):
         self._project_conv = nn.Conv2d(wide, out, 1, bias=False)
         self._bn2 = _batch_norm(out)
 
+    def fold_padding(self) -> None:
+        """Have a convolution of stride 2 pad by itself: on a processor that saves a copy of what
+        it reads.
+
+        SAME padding has one more row and column after than before. With a row and a column of
+        zeros before the kernel it is even. Images have even sides here.
+        """
+        if self.stride == 1 or self._folded:
+            return
+        old = self._depthwise_conv
+        weight = F.pad(old.weight.detach(), (1, 0, 1, 0))
+        width, _, side, _ = weight.shape
+        self._depthwise_conv = nn.Conv2d(
+            width, width, side, self.stride, side // 2 - 1, groups=width, bias=old.bias is not None
+        ).to(weight)
+        self._depthwise_conv.weight = nn.Parameter(weight, requires_grad=False)
+        self._depthwise_conv.bias = old.bias
+        self._folded = True
+
     def forward(self, x: Tensor) -> Tensor:
         y = x
         if self._expand_conv is not None:
             y = F.relu6(self._bn0(self._expand_conv(y)), inplace=True)
-        if self.stride > 1:
+        if self.stride > 1 and not self._folded:
             y = _same_pad(y, self.kernel, self.stride)
         y = F.relu6(self._bn1(self._depthwise_conv(y)), inplace=True)
         y = self._bn2(self._project_conv(y))
@@ -82,7 +103,7 @@ class _Encoder(nn.Module):
         before = 32
         blocks = []
         for kernel, stride, expansion, out in _BLOCKS:
-            blocks.append(_Block(before, kernel, stride, expansion, out))
+            blocks.append(Block(before, kernel, stride, expansion, out))
             before = out
         self._blocks = nn.ModuleList(blocks)
 
@@ -102,7 +123,7 @@ class _Encoder(nn.Module):
         A tap is a sum of normalized branches, so its mean is the sum of their shifts and,
         taking branches as independent, its variance the sum of their squared gains.
         """
-        blocks = [b for b in self._blocks if isinstance(b, _Block)]
+        blocks = [b for b in self._blocks if isinstance(b, Block)]
         first = last = _TAPS[tap]
         while blocks[first].residual:
             first -= 1
@@ -126,6 +147,7 @@ class CompactNetwork(FeatureNetwork):
     # the stages this adds up to (stride - 1) / 2 input pixels
     offsets = (0.5, 1.5, 7.5)
     channels = (32, 64, 128)
+    multiple = 16
     default_pyramid = ((320, 2), (640, 2), (640, 1), (640, 0))
     area_resize = True
 
@@ -151,22 +173,23 @@ class CompactNetwork(FeatureNetwork):
         width = 2 * _TAP_WIDTHS[3]
         self.whitening = nn.Linear(width, width)
 
-    def forward(self, images: Tensor) -> NetworkOutput:
+    def forward(self, images: Tensor, finest: int = 0) -> NetworkOutput:
         height, width = images.shape[-2:]
-        padded = F.pad(images, (0, -width % 16, 0, -height % 16))
+        padded = F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple))
         taps = self.encoder(padded)
-        x = self.decoder[3](taps[3])
-        decoded = [x]
-        for block, skip in zip(list(self.decoder)[2::-1], taps[2::-1], strict=True):
-            up = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-            x = block(torch.cat([skip, up], 1))
-            decoded.append(x)
-        used = (decoded[3], decoded[2], decoded[0])
-        return NetworkOutput(
-            tuple(head(tap) for head, tap in zip(self.heads, used, strict=True)),
-            tuple(self.confidence(level, tap) for level, tap in enumerate(used)),
-            taps[3],
-        )
+        features = [images.new_empty(0) for _ in self.strides]
+        confidence = list(features)
+        x = taps[3]
+        for number in range(3, _DECODERS[finest] - 1, -1):
+            if number < 3:
+                x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+                x = torch.cat([taps[number], x], 1)
+            x = self.decoder[number](x)
+            if number in _DECODERS:
+                level = _DECODERS.index(number)
+                features[level] = self.heads[level](x)
+                confidence[level] = self.confidence(level, x)
+        return NetworkOutput(tuple(features), tuple(confidence), taps[3])
 
     def confidence(self, level: int, decoded: Tensor) -> Tensor:
         """Confidence (B, H, W) of a level from its decoder output (B, C, H, W)."""

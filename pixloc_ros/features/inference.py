@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 
+import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from pixloc_ros.cuda_graphs import Replay
+from pixloc_ros.errors import InputError
+from pixloc_ros.fastest import Choice, fastest
+from pixloc_ros.features.folding import fold_batch_norms
 from pixloc_ros.features.image import check_image, resized_shape, to_tensor
 from pixloc_ros.features.network import FeatureNetwork
 from pixloc_ros.features.pyramid import ImagePyramid, LevelMaps, PyramidLevel
-
-
-def fast_dtype(device: torch.device) -> torch.dtype:
-    """Half precision where the device multiplies it faster than single precision."""
-    if device.type == "cuda":
-        return torch.float16
-    # without these instructions bfloat16 is emulated, and slow
-    has_tiles = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
-    return torch.bfloat16 if device.type == "cpu" and has_tiles else torch.float32
-
-
-def fold_batch_norms(network: nn.Module) -> nn.Module:
-    """A copy for inference in which every batch norm is part of the convolution before it."""
-    folded = copy.deepcopy(network).eval()
-    for parent in folded.modules():
-        names = list(parent._modules)
-        for first, second in pairwise(names):
-            convolution, norm = parent._modules[first], parent._modules[second]
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                parent._modules[first] = nn.utils.fuse_conv_bn_eval(convolution, norm)
-                parent._modules[second] = nn.Identity()
-    return folded
+from pixloc_ros.features.runtimes import RUNTIMES, Runtime, TorchRuntime, differs
 
 
 def shrinking(before: int, after: int, area: bool) -> Tensor:
@@ -64,18 +44,77 @@ class Extractor:
     """Pyramids of images by one network, as `extract_pyramid` gives them up to precision.
 
     On a GPU all of it happens there, from the bytes of the image on, and is one replayed graph.
+    On a processor it begins with torch in single precision; `choose` takes what is fastest.
+    runtime: the name of what runs the network.
     """
 
     def __init__(self, network: FeatureNetwork, levels: Sequence[PyramidLevel]) -> None:
         self.device = network.device
         self._original, self._levels = network, tuple(levels)
-        self._sizes = sorted({level.image_size for level in levels})
-        dtype = fast_dtype(self.device)
-        folded = fold_batch_norms(network).requires_grad_(False).to(dtype)
-        self._network = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.dtype = dtype
+        # sizes of images from the smallest on, and the levels of the network on each
+        self._sizes = {
+            size: sorted({v.network_level for v in levels if v.image_size == size})
+            for size in sorted({level.image_size for level in levels})
+        }
         self._weights: dict[tuple[int, int], Tensor] = {}
         self._replay = Replay(self.device)
+        self.runtime = "torch"
+        self._run = self._prepare("torch")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision in which the network runs."""
+        if self.device.type == "cuda":
+            return torch.float16
+        return torch.bfloat16 if self.runtime.endswith("bfloat16") else torch.float32
+
+    def _prepare(self, runtime: str) -> dict[int, Runtime]:
+        """What runs the network on images of each size."""
+        if self.device.type == "cuda":
+            folded = fold_batch_norms(self._original)
+            return {s: TorchRuntime(folded, v, self.dtype) for s, v in self._sizes.items()}
+        make = RUNTIMES[runtime]
+        return {size: make(self._original, levels) for size, levels in self._sizes.items()}
+
+    @torch.no_grad()
+    def choose(self, width: int, height: int, runtime: str = "auto") -> Choice | None:
+        """Run the network by what is fastest for images of a size on this machine.
+
+        runtime: one of `RUNTIMES` pins it. Returns what was measured, None where there was no
+        choice. Raises InputError where a pinned runtime cannot be used.
+        """
+        if self.device.type != "cpu":
+            return None
+        if runtime != "auto":
+            if runtime == self.runtime:
+                return None
+            try:
+                self._run = self._prepare(runtime)
+            except (ImportError, RuntimeError) as error:
+                raise InputError(f"runtime {runtime}: {error}") from None
+            self.runtime = runtime
+            return None
+        image = _texture(width, height)
+        area = self._original.area_resize
+        shrunk = {size: to_tensor(image, size, area)[None] for size in self._sizes}
+
+        def way(name: str) -> Callable[[], Callable[[], list[Sequence[Tensor]]]]:
+            def prepare() -> Callable[[], list[Sequence[Tensor]]]:
+                run = self._prepare(name)
+                return lambda: [run[size](part) for size, part in shrunk.items()]
+
+            return prepare
+
+        sizes = ", ".join(f"{tuple(v.shape[2:])}: {self._sizes[s]}" for s, v in shrunk.items())
+        choice = fastest(
+            f"{self._original.architecture} on {sizes}",
+            {name: way(name) for name in RUNTIMES},
+            differs,
+        )
+        if choice.name != self.runtime:
+            self._run = self._prepare(choice.name)
+            self.runtime = choice.name
+        return choice
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray) -> ImagePyramid:
@@ -84,7 +123,7 @@ class Extractor:
         height, width = image.shape[:2]
         if self.device.type == "cuda":
             given = torch.from_numpy(np.ascontiguousarray(image)).pin_memory()
-            self._prepare(width, height)
+            self._prepare_resizing(width, height)
             # the next image of this size, of the next camera for one, is written over them
             outputs = [maps.clone() for maps in self._replay(self._extract, [given])]
         else:
@@ -123,7 +162,7 @@ class Extractor:
             images.append(planes[None] / 255)
         return self._maps(images)
 
-    def _prepare(self, width: int, height: int) -> None:
+    def _prepare_resizing(self, width: int, height: int) -> None:
         """Have the weights of all resizes on the device before they are recorded."""
         for size in self._sizes:
             smaller = resized_shape(width, height, size)
@@ -134,17 +173,28 @@ class Extractor:
 
     def _maps(self, images: Sequence[Tensor]) -> list[Tensor]:
         """Features and confidence of each level, and the descriptor; images: one a size."""
-        outputs = {}
-        for size, image in zip(self._sizes, images, strict=True):
-            given = image.to(dtype=self.dtype, memory_format=torch.channels_last)
-            outputs[size] = self._network(given)
-        single = torch.float32 if self.device.type == "cpu" else self.dtype
+        outputs = {
+            size: self._run[size](image) for size, image in zip(self._sizes, images, strict=True)
+        }
+        kept = torch.float32 if self.device.type == "cpu" else self.dtype
         maps = []
         for level in self._levels:
-            output, number = outputs[level.image_size], level.network_level
-            features = F.normalize(output.features[number][0].float(), dim=0)
-            # channels last: what is sampled lies together
-            rows = features.movedim(0, -1).contiguous().movedim(-1, 0)
-            maps += [rows.to(single), output.confidence[number][0].float()]
-        encoding = outputs[self._sizes[0]].encoding.float()
+            at = 2 * self._sizes[level.image_size].index(level.network_level)
+            features, confidence = outputs[level.image_size][at : at + 2]
+            # (C, H, W) of which the channels of a cell lie together
+            maps += [features.to(kept).movedim(-1, 0), confidence]
+        encoding = outputs[next(iter(self._sizes))][-1]
         return [*maps, self._original.describe(encoding)[0]]
+
+
+def _texture(width: int, height: int) -> np.ndarray:
+    """An image with structure of all sizes, the same every time."""
+    generator = np.random.default_rng(0)
+    image = np.zeros((height, width, 3))
+    cell = 4
+    while cell < max(width, height):
+        coarse = generator.random((height // cell + 2, width // cell + 2, 3))
+        image += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+        cell *= 2
+    image -= image.min()
+    return (255 * image / max(float(image.max()), 1e-9)).astype(np.uint8)

@@ -17,7 +17,8 @@ from pixloc_ros.features.descriptor import pool_descriptor
 class NetworkOutput:
     """Dense output for a batch of images, finest level first.
 
-    features[l]: (B, C_l, H_l, W_l), not normalized. confidence[l]: (B, H_l, W_l) in (0, 1).
+    features[l]: (B, C_l, H_l, W_l), not normalized. confidence[l]: (B, H_l, W_l) in (0, 1). Both
+    are (0,) for a level finer than what was asked for.
     encoding: (B, D, H, W), the deepest encoder activation, from which the global
     descriptor is pooled.
     """
@@ -42,13 +43,15 @@ class FeatureNetwork(nn.Module, ABC):
     """(longest image side in pixels, level) of each alignment step, coarse to fine."""
     area_resize: ClassVar[bool]
     """Whether images are averaged when shrunk (True) or sampled bilinearly (False)."""
+    multiple: ClassVar[int] = 1
+    """Images are padded by `forward`, on the right and below, to sides that this divides."""
 
     sigma_factors: tuple[float, float] = (1.0, 1.0)
     """On the standard deviations of translation and rotation, as `calibrate` found them."""
 
     @abstractmethod
-    def forward(self, images: Tensor) -> NetworkOutput:
-        """images: (B, 3, H, W), RGB in [0, 1]."""
+    def forward(self, images: Tensor, finest: int = 0) -> NetworkOutput:
+        """images: (B, 3, H, W), RGB in [0, 1]. finest: of the levels that are computed."""
 
     def describe(self, encoding: Tensor) -> Tensor:
         """Global descriptors (B, D), unit norm, of the encodings (B, C, H, W) of images."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pixloc_ros.errors import InputError
-from pixloc_ros.features.inference import fold_batch_norms
+from pixloc_ros.features.folding import fold_batch_norms
 from pixloc_ros.features.network import FeatureNetwork
 
 TOLERANCE = 1e-3

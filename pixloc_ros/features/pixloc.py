@@ -16,6 +16,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 Encoder = Literal["vgg19", "vgg16"]
 _CONVOLUTIONS: dict[str, tuple[int, ...]] = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 _WIDTHS = (64, 128, 256, 512, 512)
+_TAPS = (4, 2, 0)  # decoder blocks after which the levels, of strides 1, 4 and 16, are taken
 
 
 class _DecoderBlock(nn.Module):
@@ -91,7 +92,7 @@ class PixLocNetwork(FeatureNetwork):
         self.register_buffer("_mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("_std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
 
-    def forward(self, images: Tensor) -> NetworkOutput:
+    def forward(self, images: Tensor, finest: int = 0) -> NetworkOutput:
         if min(images.shape[-2:]) < 16:
             raise ValueError(f"images of at least 16 x 16 pixels, not {tuple(images.shape[-2:])}")
         x = (images - self._mean) / self._std
@@ -99,18 +100,16 @@ class PixLocNetwork(FeatureNetwork):
         for block in self.extractor.encoder:
             x = block(x)
             skips.append(x)
-        taps = [x]
-        for block, skip in zip(self.extractor.decoder, skips[-2::-1], strict=True):
-            taps.append(block(taps[-1], skip))
-        used = (taps[4], taps[2], taps[0])  # strides 1, 4, 16
-        features = tuple(
-            head(tap) for head, tap in zip(self.extractor.adaptation, used, strict=True)
-        )
-        confidence = tuple(
-            torch.sigmoid(-head(tap))[:, 0]
-            for head, tap in zip(self.extractor.uncertainty, used, strict=True)
-        )
-        return NetworkOutput(features, confidence, skips[-1])
+        features = [images.new_empty(0) for _ in self.strides]
+        confidence = list(features)
+        for number in range(_TAPS[finest] + 1):
+            if number:
+                x = self.extractor.decoder[number - 1](x, skips[-1 - number])
+            if number in _TAPS:
+                level = _TAPS.index(number)
+                features[level] = self.extractor.adaptation[level](x)
+                confidence[level] = torch.sigmoid(-self.extractor.uncertainty[level](x))[:, 0]
+        return NetworkOutput(tuple(features), tuple(confidence), skips[-1])
 
     def damping_parameters(self, level: int) -> Tensor:
         return self.get_parameter(f"optimizer.{level}.dampingnet.const")

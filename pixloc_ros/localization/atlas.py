@@ -93,9 +93,16 @@ class Atlas:
     def frames(self) -> frozenset[str]:
         return frozenset(site.frame for site in self.sites)
 
-    def warm_up(self) -> None:
-        """As `Localizer.warm_up`."""
+    def choose(self) -> list[str]:
+        """As `Localizer.choose`, in all maps."""
+        chosen = [words for site in self.sites for words in site.localizer.choose()]
+        return list(dict.fromkeys(chosen))
+
+    def warm_up(self) -> list[str]:
+        """As `Localizer.warm_up`, in all maps."""
+        chosen = self.choose()
         self.site.localizer.warm_up()
+        return chosen
 
     def localize_views(
         self,

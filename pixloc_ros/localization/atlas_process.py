@@ -7,7 +7,6 @@ seconds. The owner goes on meanwhile, says what happened, and starts the process
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import threading
 import time
@@ -247,12 +246,7 @@ def _without_interrupts() -> Iterator[None]:
     # which lets signals through again when it is started with the first process
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    # robots share their processors: threads that wait must not spin
-    policy = os.environ.get("OMP_WAIT_POLICY")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         yield
     finally:
-        if policy is None:
-            os.environ.pop("OMP_WAIT_POLICY", None)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -34,7 +34,7 @@ from pixloc_ros.localization.localizer import LocalizerOptions, View
 from pixloc_ros.localization.pipeline import Decision
 from pixloc_ros.localization.result import LocalizationResult, Prior, Status
 from pixloc_ros.localization.run_file import RunError, RunWriter
-from pixloc_ros.options import select_device
+from pixloc_ros.options import select_device, threads_beside_others
 
 SAY_EVERY = 5.0
 """Seconds between words of a compilation that takes long."""
@@ -46,8 +46,8 @@ SACRIFICED = 500
 @dataclass(frozen=True)
 class AtlasSettings:
     """What is served. path: a map file or a folder of them. weights: empty for the default
-    network. num_threads: 0 leaves it to torch. frame: of maps without one in frames.yaml.
-    robot_frames: which no map may be in. record: a run file, or empty.
+    network. num_threads: 0 leaves a core to others, where there are more than two. frame: of maps
+    without one in frames.yaml. robot_frames: which no map may be in. record: a run file, or empty.
     """
 
     path: str
@@ -190,8 +190,7 @@ class _Server:
 
     def _load(self, settings: AtlasSettings) -> AtlasFacts:
         """What was served before goes on where this cannot be."""
-        if settings.num_threads:
-            torch.set_num_threads(settings.num_threads)
+        torch.set_num_threads(settings.num_threads or threads_beside_others())
         network = self._network
         if network is None or settings.weights != self._weights:
             network = open_network(settings.weights or None).to(select_device(settings.device))
@@ -207,10 +206,12 @@ class _Server:
                 path = unused(Path(settings.record))
                 writer = RunWriter(path, atlas.site.localizer.map)
             with self._compiling(network.device):
-                atlas.warm_up()
+                chosen = atlas.warm_up()
         except InputError:
             atlas.close()
             raise
+        for words in chosen:
+            self._say(words)
         self.close()
         self._atlas, self._network, self._weights = atlas, network, settings.weights
         self._writer = writer

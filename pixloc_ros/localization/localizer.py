@@ -12,16 +12,16 @@ import numpy as np
 import torch
 
 from pixloc_ros.alignment import LMOptions
-from pixloc_ros.errors import require_range
-from pixloc_ros.features import Extractor, FeatureNetwork, ImageError, check_image
+from pixloc_ros.errors import InputError, require_range
+from pixloc_ros.features import RUNTIMES, Extractor, FeatureNetwork, ImageError, check_image
 from pixloc_ros.geometry import Camera, Pose, RobustKernel
 from pixloc_ros.localization.gating import GateOptions
 from pixloc_ros.localization.judging import Judge
 from pixloc_ros.localization.matching import (
     MIN_INLIERS,
     MatchedView,
+    Matcher,
     Matches,
-    match_points,
     poses_of_matches,
 )
 from pixloc_ros.localization.refinement import Query, Refinement, Start
@@ -33,6 +33,9 @@ from pixloc_ros.retrieval import Surroundings, open_index
 @dataclass
 class LocalizerOptions:
     """How a query is localized. Angles in degrees, sizes in points.
+
+    runtime: what runs the network on a processor, one of `features.RUNTIMES`; auto has `warm_up`
+    take the fastest.
 
     references: whose points are matched or aligned with. match_points: most points that are
     matched. starts: poses of matches that are aligned. points: observations used for alignment.
@@ -47,6 +50,7 @@ class LocalizerOptions:
     points: int = 1200
     kernel_alpha: float = 0.0
     kernel_scale: float = 0.1
+    runtime: str = "auto"
     lm: LMOptions = field(default_factory=LMOptions)
     gate: GateOptions = field(default_factory=GateOptions)
 
@@ -55,6 +59,9 @@ class LocalizerOptions:
         require_range(self, 10, 100_000, "match_points", "points")
         require_range(self, -1000, 2, "kernel_alpha")
         require_range(self, 1e-6, 1e6, "kernel_scale")
+        if self.runtime not in ("auto", *RUNTIMES):
+            names = ", ".join(("auto", *RUNTIMES))
+            raise InputError(f"runtime {self.runtime!r}: one of {names}")
 
 
 MOST_VIEWS = 8
@@ -138,6 +145,7 @@ class Localizer:
             RobustKernel(options.kernel_alpha, options.kernel_scale),
             options.lm,
         )
+        self._matcher = Matcher(self.store, len(pixmap), options.match_points)
         self._judge = Judge(pixmap, options.gate, network.sigma_factors)
 
     def leaving_out(self, references: Collection[int]) -> Localizer:
@@ -152,14 +160,30 @@ class Localizer:
         other._tracing = True
         return other
 
-    def warm_up(self) -> None:
-        """Localize a blank image, so that the first real one does not pay for first times:
-        kernels are compiled, memory is taken.
+    def choose(self) -> list[str]:
+        """Take what is fastest on this machine; what that is and why, to be logged.
+
+        Raises InputError where `options.runtime` cannot be used.
         """
+        width, height = (int(v) for v in self.map.camera(0).size.tolist())
+        network = self.extract.choose(width, height, self.options.runtime)
+        product = self._matcher.choose(len(self.map.header.levels) - 1)
+        return [
+            f"{what}: {choice}"
+            for what, choice in (("network", network), ("matching", product))
+            if choice is not None
+        ]
+
+    def warm_up(self) -> list[str]:
+        """As `choose`; then localize a blank image, so that the first real one does not pay for
+        first times: kernels are compiled, memory is taken.
+        """
+        chosen = self.choose()
         camera = self.map.camera(0)
         width, height = (int(v) for v in camera.size.tolist())
         blank = np.zeros((height, width, 3), np.uint8)
         self.localize(blank, camera, Prior(self.map.pose(0)))
+        return chosen
 
     def localize(
         self,
@@ -351,9 +375,7 @@ class Localizer:
         that they agree on, best first.
         """
         matches = tuple(
-            match_points(self.store, references, query.pyramid, self.options.match_points)
-            if references
-            else None
+            self._matcher.match(references, query.pyramid) if references else None
             for query, references in zip(queries, candidates, strict=True)
         )
         views = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pycolmap
@@ -13,13 +14,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixloc_ros.alignment import average_observations
+from pixloc_ros.fastest import Choice
 from pixloc_ros.features import ImagePyramid, LevelMaps
-from pixloc_ros.features.inference import fast_dtype
 from pixloc_ros.geometry import Camera, FeatureTable, Pose
+from pixloc_ros.localization.products import (
+    PRODUCTS,
+    Product,
+    best_columns,
+    choose_product,
+    product_on,
+)
 from pixloc_ros.mapping import FeatureStore
 
 MAX_CELLS = 5000
 """Cells of the query that are compared with every point; finer ones only around the best."""
+AXES = 96
+"""Of the space of features, along which candidates are found: those in which a map differs most
+hold 99.5 % of what tells its points apart, and take a third of the time.
+"""
+SAMPLED = 8
+"""References, and below rows of them, from which the axes are found."""
+ROWS = 4096
 REACH_PX = 12.0
 """Reprojection error of a match that RANSAC takes for an inlier, at 640 pixels of width."""
 MIN_INLIERS = 12
@@ -69,24 +84,16 @@ def _described(levels: Sequence[LevelMaps], rows: Tensor, columns: Tensor) -> Te
     return torch.cat(parts, -1)
 
 
-def _best_columns(scores: Tensor) -> Tensor:
-    """Column (N,) of the largest entry of each row of (N, M)."""
-    if scores.is_cuda:
-        return scores.argmax(1)
-    # numpy's is vectorized, torch's is not; the bits of positive halves are ordered as they are
-    plain = scores.view(torch.int16) if scores.dtype == torch.bfloat16 else scores
-    return torch.from_numpy(plain.numpy().argmax(1))
-
-
-def mutual_best(known: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+def mutual_best(
+    known: Tensor, cells: Tensor, axes: Tensor | None = None, product: Product | None = None
+) -> tuple[Tensor, Tensor]:
     """Pairs of rows of (N, D) and (M, D), unit norm, that are each other's most similar.
 
-    Candidates are found in the precision that the device multiplies fastest, and told apart
-    in single precision. No row is in two pairs.
+    Candidates are found along some axes (D, d), and told apart in all D. No row is in two pairs.
     """
-    low = fast_dtype(known.device)
-    scores = known.to(low) @ cells.to(low).T
-    best = _best_columns(scores)
+    multiply = product or product_on(known.device)
+    scores = multiply(known, cells) if axes is None else multiply(known @ axes, cells @ axes)
+    best = best_columns(scores)
     # by its value: the largest down a column is much faster to find than where it is
     own = scores.gather(1, best[:, None])[:, 0]
     chosen = (own >= scores.amax(0)[best]).nonzero().flatten()
@@ -97,61 +104,104 @@ def mutual_best(known: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
     return chosen[kept], best[kept]
 
 
-def match_points(
-    store: FeatureStore,
-    references: Sequence[int],
-    pyramid: ImagePyramid,
-    limit: int,
-) -> Matches:
-    """The points of references that are each other's best match with a cell of the query.
+class Matcher:
+    """Matches what is seen with points of one map.
 
-    Features of all levels but the finest are compared together: the coarse ones tell places
-    apart, the finer ones positions. limit: of points, those seen by most of the references.
+    limit: of points that are compared, those seen by most of the references.
     """
-    count = max(len(pyramid.levels) - 1, 1)
-    levels = pyramid.levels[:count]
-    device = levels[-1].features.device
-    held = torch.cat(
-        [
-            torch.arange(first, first + int(count))
-            for first, count in zip(store.rows(references), store.counts(references), strict=True)
-        ]
-    )
-    points, first, inverse, seen = np.unique(
-        store.point[held].numpy(), return_index=True, return_inverse=True, return_counts=True
-    )
-    rows, number = held.to(device), torch.from_numpy(inverse).to(device)
-    described = []
-    for level in range(count):
-        features = store.features[level].index_select(0, rows).float()
-        confidence = store.confidence[level].index_select(0, rows).float()
-        merged, _ = average_observations(features, confidence.clamp(min=1e-3), number, len(points))
-        described.append(F.normalize(merged, dim=-1))
-    kept = torch.from_numpy(np.argsort(-seen, kind="stable")[:limit])
-    known = torch.cat(described, -1)[kept.to(device)]
 
-    maps = levels[-1]
-    height, width = maps.features.shape[-2:]
-    step = max(math.ceil(math.sqrt(height * width / MAX_CELLS)), 1)
-    rows, columns = torch.meshgrid(
-        _cells(height, step, device), _cells(width, step, device), indexing="ij"
-    )
-    rows, columns = rows.flatten(), columns.flatten()
-    chosen, best = mutual_best(known, _described(levels, rows, columns))
-    row, column = rows[best], columns[best]
+    def __init__(self, store: FeatureStore, references: int, limit: int) -> None:
+        self._store, self._limit = store, limit
+        self._sample = np.unique(np.linspace(0, references - 1, SAMPLED).round().astype(int))
+        self.product = product_on(store.features[0].device)
 
-    # the same again on every cell around
-    around = torch.arange(-(step - 1), step, device=device)
-    shift_y, shift_x = (s.flatten() for s in torch.meshgrid(around, around, indexing="ij"))
-    y = (row[:, None] + shift_y).clamp(0, height - 1)
-    x = (column[:, None] + shift_x).clamp(0, width - 1)
-    near = _described(levels, y.flatten(), x.flatten()).reshape(*y.shape, -1)
-    similarity, nearest = (near @ known[chosen][..., None]).squeeze(-1).max(-1)
-    x, y = (v.gather(1, nearest[:, None])[:, 0] for v in (x, y))
-    cells = torch.stack([x, y], -1).double() + 0.5 + maps.offset
-    pixels = cells.cpu() / torch.tensor(maps.scale, dtype=torch.float64)
-    found = held[torch.from_numpy(first)[kept][chosen.cpu()]]
-    return Matches(store.xyz[found], pixels, similarity.cpu() / count)
+    @cached_property
+    def _axes(self) -> list[Tensor | None]:
+        """By number of levels, the axes (D, d) along which features of the map differ most.
+
+        Made of some of its references; None where there are not more axes than are wanted.
+        """
+        store, rows = self._store, self._rows(self._sample.tolist())
+        widths = [table.shape[1] for table in store.features]
+        rows = rows[:: max(len(rows) // ROWS, 1)].to(store.features[0].device)
+        axes: list[Tensor | None] = [None]
+        parts: list[Tensor] = []
+        for level in range(len(widths)):
+            parts.append(F.normalize(store.features[level].index_select(0, rows).float(), dim=-1))
+            if sum(widths[: level + 1]) <= AXES:
+                axes.append(None)
+                continue
+            sample = torch.cat(parts, -1).double()
+            _, vectors = torch.linalg.eigh(sample.T @ sample)
+            axes.append(vectors[:, -AXES:].float().contiguous())
+        return axes
+
+    def _rows(self, references: Sequence[int]) -> Tensor:
+        store = self._store
+        spans = zip(store.rows(references), store.counts(references), strict=True)
+        return torch.cat([torch.arange(first, first + int(count)) for first, count in spans])
+
+    def choose(self, levels: int) -> Choice | None:
+        """Compare by what is fastest on this machine. None where there is no choice."""
+        if self._store.features[0].device.type != "cpu":
+            return None
+        width = sum(table.shape[1] for table in self._store.features[:levels])
+        choice = choose_product(self._limit, MAX_CELLS, min(width, AXES))
+        self.product = PRODUCTS[choice.name]
+        return choice
+
+    def match(self, references: Sequence[int], pyramid: ImagePyramid) -> Matches:
+        """The points of references that are each other's best match with a cell of the query.
+
+        Features of all levels but the finest are compared together: the coarse ones tell places
+        apart, the finer ones positions.
+        """
+        store = self._store
+        count = max(len(pyramid.levels) - 1, 1)
+        levels = pyramid.levels[:count]
+        device = levels[-1].features.device
+        axes = self._axes[count]
+        held = self._rows(references)
+        points, first, inverse, seen = np.unique(
+            store.point[held].numpy(), return_index=True, return_inverse=True, return_counts=True
+        )
+        chosen_points = np.argsort(-seen, kind="stable")[: self._limit]
+        place = np.full(len(points), -1)
+        place[chosen_points] = np.arange(len(chosen_points))
+        used = torch.from_numpy(place[inverse])
+        rows, number = held[used >= 0].to(device), used[used >= 0].to(device)
+        described = []
+        for level in range(count):
+            features = store.features[level].index_select(0, rows).float()
+            confidence = store.confidence[level].index_select(0, rows).float()
+            merged, _ = average_observations(
+                features, confidence.clamp(min=1e-3), number, len(chosen_points)
+            )
+            described.append(F.normalize(merged, dim=-1))
+        known = torch.cat(described, -1)
+
+        maps = levels[-1]
+        height, width = maps.features.shape[-2:]
+        step = max(math.ceil(math.sqrt(height * width / MAX_CELLS)), 1)
+        grid_rows, grid_columns = torch.meshgrid(
+            _cells(height, step, device), _cells(width, step, device), indexing="ij"
+        )
+        row, column = grid_rows.flatten(), grid_columns.flatten()
+        chosen, best = mutual_best(known, _described(levels, row, column), axes, self.product)
+        row, column = row[best], column[best]
+
+        # the same again on every cell around
+        around = torch.arange(-(step - 1), step, device=device)
+        shift_y, shift_x = (s.flatten() for s in torch.meshgrid(around, around, indexing="ij"))
+        y = (row[:, None] + shift_y).clamp(0, height - 1)
+        x = (column[:, None] + shift_x).clamp(0, width - 1)
+        near = _described(levels, y.flatten(), x.flatten()).reshape(*y.shape, -1)
+        similarity, nearest = (near @ known[chosen][..., None]).squeeze(-1).max(-1)
+        x, y = (v.gather(1, nearest[:, None])[:, 0] for v in (x, y))
+        cells = torch.stack([x, y], -1).double() + 0.5 + maps.offset
+        pixels = cells.cpu() / torch.tensor(maps.scale, dtype=torch.float64)
+        found = held[torch.from_numpy(first[chosen_points])[chosen.cpu()]]
+        return Matches(store.xyz[found], pixels, similarity.cpu() / count)
 
 
 @dataclass(frozen=True)

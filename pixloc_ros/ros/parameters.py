@@ -46,7 +46,7 @@ class NodeParameters:
     weights: str = _parameter("", "Network checkpoint; empty for the default network.")
     device: str = _parameter("auto", "Where the network runs.", ("auto", "cpu", "cuda"))
     num_threads: int = _parameter(
-        0, "CPU threads of network and alignment; 0 lets torch decide.", (0, 256)
+        0, "CPU threads of network and alignment; 0: all but one, of two both.", (0, 256)
     )
     cache_mb: float = _parameter(512.0, "Memory for map features on the device.", (1.0, 1e6))
     record: str = _parameter(

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from pixloc_ros.features import Extractor, PyramidLevel, extract_pyramid, read_image
+from pixloc_ros.errors import InputError
+from pixloc_ros.features import RUNTIMES, Extractor, PyramidLevel, extract_pyramid, read_image
 from pixloc_ros.features.compact import CompactNetwork
+from pixloc_ros.features.folding import fold_batch_norms, fold_padding
 from pixloc_ros.features.image import to_tensor
-from pixloc_ros.features.inference import fast_dtype, fold_batch_norms, shrinking
+from pixloc_ros.features.inference import shrinking
 from pixloc_ros.features.pixloc import PixLocVGG16
 
 LEVELS = [PyramidLevel(160, 2), PyramidLevel(320, 2), PyramidLevel(320, 0)]
@@ -45,12 +47,21 @@ def test_folding_changes_no_answer(lively):
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in fold_batch_norms(lively).modules())
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_same_pyramid_as_the_plain_network(network, image, dtype, monkeypatch):
-    monkeypatch.setattr("pixloc_ros.features.inference.fast_dtype", lambda _: dtype)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("architecture", [CompactNetwork, PixLocVGG16])
+def test_same_pyramid_as_the_plain_network(network, image, runtime, architecture):
+    """Of images, too, whose sides the network pads."""
+    if architecture is not CompactNetwork:
+        network = architecture().eval()
+    image = np.ascontiguousarray(image[: image.shape[0] - 10])
     wanted = extract_pyramid(network, image, LEVELS)
-    found = Extractor(network, LEVELS)(image)
-    most = 1e-3 if dtype == torch.float32 else 0.05
+    extract = Extractor(network, LEVELS)
+    try:
+        extract.choose(*image.shape[1::-1], runtime)
+    except InputError as error:
+        pytest.skip(str(error))  # not installed, or not for this processor
+    found = extract(image)
+    most = 0.05 if runtime.endswith("bfloat16") else 1e-3
     for a, b in zip(wanted.levels, found.levels, strict=True):
         assert (a.scale, a.offset) == (b.scale, b.offset)
         assert b.features.dtype == torch.float32
@@ -84,9 +95,8 @@ def test_shrinking_as_opencv_does(image, area, size):
 
 def test_the_way_of_a_gpu_is_the_way_of_a_processor(network, image, monkeypatch):
     """All but the graph: from bytes to maps with the operations that a GPU is given."""
-    monkeypatch.setattr("pixloc_ros.features.inference.fast_dtype", lambda _: torch.float32)
     extract = Extractor(network, LEVELS)
-    extract._prepare(image.shape[1], image.shape[0])
+    extract._prepare_resizing(image.shape[1], image.shape[0])
     with torch.no_grad():
         there = extract._extract(torch.from_numpy(image))
         here = extract._extract_cpu(image)
@@ -104,12 +114,43 @@ def test_the_way_of_a_gpu_is_the_way_of_a_processor(network, image, monkeypatch)
     assert float((ours - smaller).abs().max()) < 1.01 / 255
 
 
-def test_precision_follows_the_device(monkeypatch):
-    assert fast_dtype(torch.device("cuda")) == torch.float16
-    for has, dtype in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(
-            torch.cpu, "_is_amx_tile_supported", lambda has=has: has, raising=False
-        )
-        assert fast_dtype(torch.device("cpu")) == dtype
-    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
-    assert fast_dtype(torch.device("cpu")) == torch.float32
+@pytest.mark.parametrize("finest", [1, 2])
+def test_what_is_not_asked_for_is_not_computed(lively, finest):
+    images = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        wanted, found = lively(images), lively(images, finest)
+    for level in range(3):
+        if level < finest:
+            assert found.features[level].numel() == found.confidence[level].numel() == 0
+            continue
+        assert torch.equal(found.features[level], wanted.features[level])
+        assert torch.equal(found.confidence[level], wanted.confidence[level])
+    assert torch.equal(found.encoding, wanted.encoding)
+
+
+def test_folded_padding_changes_no_answer(lively):
+    images = torch.rand(1, 3, 70, 99)
+    with torch.no_grad():
+        wanted, found = lively(images), fold_padding(fold_batch_norms(lively))(images)
+    for a, b in zip(wanted.features, found.features, strict=True):
+        assert torch.allclose(a, b, atol=1e-4 * float(a.abs().max()))
+
+
+def test_a_runtime_that_answers_otherwise_is_not_taken(network, monkeypatch):
+    """However fast it is: a network with other weights, and maps of another size."""
+    stranger, halved = CompactNetwork().eval(), RUNTIMES["torch"]
+
+    def half(original, levels):
+        run = halved(original, levels)
+        return lambda image: [part[:1] for part in run(image)]
+
+    ways = {
+        "torch": RUNTIMES["torch"],
+        "stranger": lambda _, levels: RUNTIMES["torch"](stranger, levels),
+        "half": half,
+    }
+    monkeypatch.setattr("pixloc_ros.features.inference.RUNTIMES", ways)
+    choice = Extractor(network, LEVELS).choose(96, 64)
+    assert choice.name == "torch"
+    assert "cosine" in choice.refused["stranger"] or "off" in choice.refused["stranger"]
+    assert "sizes" in choice.refused["half"]

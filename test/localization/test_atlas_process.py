@@ -15,14 +15,16 @@ import pytest
 import pixloc_ros.localization.atlas_process as atlas_process_module
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import read_image
-from pixloc_ros.localization import Prior, Status, View
+from pixloc_ros.localization import LocalizerOptions, Prior, Status, View
 from pixloc_ros.localization.atlas_process import AtlasProcess, ProcessLost, RaisedThere
 from pixloc_ros.localization.atlas_server import AtlasSettings
 
 
 @pytest.fixture
 def settings(room):
-    return AtlasSettings(str(room.map_file), robot_frames=("odom", "base_link"))
+    # the runtime of the localizer that it is compared with
+    options = LocalizerOptions(runtime="torch")
+    return AtlasSettings(str(room.map_file), options=options, robot_frames=("odom", "base_link"))
 
 
 @pytest.fixture

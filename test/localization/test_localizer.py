@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-import pixloc_ros.localization.localizer as localizer_module
 import pixloc_ros.localization.refinement as refinement_module
 from pixloc_ros.datasets.rendered_room import base_pose, make_room, mount
 from pixloc_ros.features import read_image
 from pixloc_ros.features.compact import CompactNetwork
 from pixloc_ros.geometry import Pose
 from pixloc_ros.localization import Localizer, LocalizerOptions, Prior, Status
+from pixloc_ros.localization.matching import Matcher
 from pixloc_ros.localization.observations import LocalFrame, gather
 from pixloc_ros.mapping import MapError, PixMap
 
@@ -155,13 +155,13 @@ def test_a_wrong_prior_leads_to_matches_with_what_it_sees(localizer, frame, monk
     """The retrieved references are half of those matched with; the prior's are the others."""
     image, frame = frame
     used = []
-    match = localizer_module.match_points
+    match = Matcher.match
 
-    def watched(store, references, *arguments):
+    def watched(matcher, references, pyramid):
         used.append(list(references))
-        return match(store, references, *arguments)
+        return match(matcher, references, pyramid)
 
-    monkeypatch.setattr(localizer_module, "match_points", watched)
+    monkeypatch.setattr(Matcher, "match", watched)
     localizer.localize(image, frame.camera)
     turned = Pose.from_rotvec(torch.tensor([0, 1.5, 0]).double(), torch.zeros(3).double())
     prior = turned @ frame.truth

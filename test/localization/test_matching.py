@@ -8,13 +8,15 @@ import torch
 from pixloc_ros.features import extract_pyramid, read_image
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.localization.matching import (
+    AXES,
     MIN_INLIERS,
     MatchedView,
+    Matcher,
     Matches,
-    match_points,
     mutual_best,
     poses_of_matches,
 )
+from pixloc_ros.localization.products import PRODUCTS
 
 
 def alone(matches, camera):
@@ -30,7 +32,7 @@ def matched(room, localizer):
     references, _ = localizer.index.search(pyramid.descriptor, 10)
     return (
         frame,
-        match_points(localizer.store, references, pyramid, 4000),
+        Matcher(localizer.store, len(localizer.map), 4000).match(references, pyramid),
         pyramid,
         references,
     )
@@ -47,7 +49,7 @@ def test_most_matches_are_where_the_points_are(matched):
 
 def test_the_limit_keeps_what_most_references_see(localizer, matched):
     _, _, pyramid, references = matched
-    few = match_points(localizer.store, references, pyramid, 50)
+    few = Matcher(localizer.store, len(localizer.map), 50).match(references, pyramid)
     assert 0 < len(few.points) <= 50
     counts = torch.cat([localizer.map.reference(r).points for r in references]).bincount()
     least = counts.sort(descending=True).values[49]
@@ -124,27 +126,40 @@ def test_too_few_or_contradicting_matches_give_no_pose():
     assert poses_of_matches([alone(none, camera)], 2) == ([], [])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_mutual_best_in_any_precision(dtype, monkeypatch):
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_mutual_best_in_any_precision(product):
     """As the definition says, up to what the lower precision cannot tell apart."""
-    monkeypatch.setattr("pixloc_ros.localization.matching.fast_dtype", lambda _: dtype)
     generator = torch.Generator().manual_seed(1)
     cells = torch.nn.functional.normalize(torch.randn(300, 64, generator=generator), dim=-1)
     noise = 0.1 * torch.randn(200, 64, generator=generator)
     known = torch.nn.functional.normalize(cells[:200] + noise, dim=-1)
     known[7] = known[3]  # a tie: one of them at most is matched
-    rows, columns = mutual_best(known, cells)
+    rows, columns = mutual_best(known, cells, product=PRODUCTS[product])
     scores = known @ cells.T
     wanted = [
         (i, int(j)) for i, j in enumerate(scores.argmax(1)) if int(scores[:, j].argmax()) == i
     ]
     found = list(zip(rows.tolist(), columns.tolist(), strict=True))
     alike = len(set(found) & set(wanted)) / len(wanted)
-    assert alike > (0.999 if dtype == torch.float32 else 0.98)
+    assert alike > (0.999 if product == "single" else 0.98)
     assert len({i for i, _ in found}) == len(found)
     unrelated = torch.nn.functional.normalize(torch.randn(50, 64, generator=generator), dim=-1)
     few, _ = mutual_best(unrelated, cells)
     assert len(few) < 50
+
+
+def test_along_few_axes_almost_the_same_is_matched(localizer, matched):
+    """And of nearly the same similarity, which is that of all axes."""
+    _, few, pyramid, references = matched
+    matcher = Matcher(localizer.store, len(localizer.map), 4000)
+    assert matcher._axes[len(pyramid.levels) - 1].shape[1] == AXES
+    matcher._axes = [None] * len(matcher._axes)
+    every = matcher.match(references, pyramid)
+    where = (every.points[:, None] - few.points).norm(dim=-1).min(0)
+    same = where.values == 0
+    assert float(same.double().mean()) > 0.95
+    apart = (every.pixels[where.indices] - few.pixels).norm(dim=-1)[same]
+    assert float((apart < 0.5).double().mean()) > 0.98
 
 
 def rig_scene(count: int, noise: int, apart: float) -> tuple[list[MatchedView], Pose]:

@@ -75,7 +75,7 @@ def test_alignment_never_asks_the_device(recorded, monkeypatch):
 def test_extraction_never_asks_the_device(localizer, room):
     image = read_image(room.sequence.images / room.sequence.frames[2].name)
     extract = localizer.extract
-    extract._prepare(image.shape[1], image.shape[0])
+    extract._prepare_resizing(image.shape[1], image.shape[0])
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
         outputs = extract._extract(mode.from_tensor(torch.from_numpy(image)))
     assert len(outputs) == 2 * len(localizer.map.header.levels) + 1

@@ -2,35 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import stat
-import tempfile
 from pathlib import Path
 
 from numba.core import config
 
-
-def _writable(folder: Path) -> bool:
-    """Whether a folder can be written, or made."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
-
-
-def _own(folder: Path) -> bool:
-    """Make a folder that nobody else can write; whether there is one."""
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-    except OSError:
-        return False
-    others = stat.S_IRWXG | stat.S_IRWXO
-    return (
-        stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & others
-    )
+from pixloc_ros.kept import is_writable, temporary_folder, user_cache
 
 
 def use_writable_cache(source: str) -> None:
@@ -39,10 +15,9 @@ def use_writable_cache(source: str) -> None:
 
     Where that cannot be written either, numba raises RuntimeError when it is asked to keep one.
     """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     beside = Path(source).parent / "__pycache__"
-    if config.CACHE_DIR or _writable(beside) or _writable(home / "numba"):  # type: ignore[attr-defined]
+    if config.CACHE_DIR or is_writable(beside) or is_writable(user_cache("numba")):  # type: ignore[attr-defined]
         return
-    folder = Path(tempfile.gettempdir()) / f"pixloc_ros-{os.getuid()}"
-    if _own(folder):
+    folder = temporary_folder()
+    if folder is not None:
         config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]

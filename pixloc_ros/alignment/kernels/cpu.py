@@ -29,6 +29,9 @@ from pixloc_ros.geometry.lens import MIN_DEPTH, Lens
 log = logging.getLogger(__name__)
 use_writable_cache(__file__)
 
+
+# of functions that only compiled ones call; dividing by zero gives infinity, as in torch
+_INNER = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 # what may be reordered without giving up on NaN and infinity
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
 _F = np.float32
@@ -50,7 +53,7 @@ _UNIFIED = int(Lens.UNIFIED)
 _HUBER, _SQUARED, _CAUCHY, _WELSCH = p.HUBER, p.SQUARED, p.CAUCHY, p.WELSCH
 
 
-@njit(cache=True)
+@njit(**_INNER)
 def _flatten(camera, x, y, z, jacobian):
     """A point of the camera frame on the plane, and validity; fills jacobian (2, 3).
 
@@ -117,7 +120,7 @@ def _flatten(camera, x, y, z, jacobian):
     return a * factor, b * factor, good
 
 
-@njit(cache=True)
+@njit(**_INNER)
 def _project(camera, x, y, z, jacobian):
     """Pixel and validity of a point in the camera frame; fills jacobian (2, 3).
 
@@ -187,7 +190,7 @@ def _project(camera, x, y, z, jacobian):
     return _F(u_cell), _F(v_cell), good
 
 
-@njit(cache=True)
+@njit(**_INNER)
 def _robust(squared, kind, alpha, scale):
     area = scale * scale
     x = squared / area
@@ -207,7 +210,7 @@ def _robust(squared, kind, alpha, scale):
     return cost * area, inner ** (alpha / _F(2) - _F(1))
 
 
-@njit(cache=True, fastmath=_FAST)
+@njit(**_INNER, fastmath=_FAST)
 def _sample(rows, columns, height, first, u, v, feature, out):
     """G^T G, G^T r and r^T r of one point into out (6,): a walk over its channels.
 
@@ -269,7 +272,7 @@ def _sample(rows, columns, height, first, u, v, feature, out):
     out[0], out[1], out[2], out[3], out[4], out[5] = gxx, gxy, gyy, rx, ry, rr
 
 
-@njit(cache=True)
+@njit(**_INNER)
 def _confidence(seen, columns, height, first, u, v):
     """Bilinear; a valid point has its four cells on the map."""
     bx, by = math.floor(u - _F(0.5)), math.floor(v - _F(0.5))
@@ -283,7 +286,7 @@ def _confidence(seen, columns, height, first, u, v):
     return (_F(1) - fy) * upper + fy * lower
 
 
-@njit(cache=True)
+@njit(**_INNER)
 def _transform(pose, camera, point, rigged):
     """The point in the rig's frame into rigged (3,), and in the camera's frame."""
     for i in range(3):
@@ -300,7 +303,7 @@ def _transform(pose, camera, point, rigged):
     return x, y, z
 
 
-@njit(cache=True)
+@njit(**_INNER)
 def _block(
     rows, seen, camera, points, features, confidence, begin, end, state, kernel, unseen,
     sums, parts,
@@ -317,7 +320,8 @@ def _block(
         own = confidence[n]
         if own < 0.0:
             if parts.shape[0]:
-                parts[n, :] = 0.0
+                for i in range(_POINT):
+                    parts[n, i] = _F(0)
             continue
         x, y, z = _transform(pose, camera, points[n], rigged)
         u, v, good = _project(camera, x, y, z, lens)
@@ -362,7 +366,7 @@ def _block(
             parts[n, 3], parts[n, 4], parts[n, 5] = _F(good), both, weight
 
 
-@njit(cache=True)
+@njit(**_INNER)
 def _solve(state, damping, delta):
     """Whether H + damping is positive definite, and the step into delta (6,)."""
     factor = np.zeros((6, 6), np.float32)
@@ -402,7 +406,7 @@ def _solve(state, damping, delta):
     return size < _F(3e38)
 
 
-@njit(cache=True)
+@njit(**_INNER)
 def _perturb(pose, delta, moved):
     """(exp(delta[3:]), delta[:3]) composed from the left: moved (12,)."""
     a, b, c = delta[3], delta[4], delta[5]
@@ -426,7 +430,7 @@ def _perturb(pose, delta, moved):
         moved[9 + i] += delta[i]
 
 
-@njit(cache=True)
+@njit(**_INNER)
 def _absorb(state, sums, tolerance, reject):
     """Take the system at the pose that was tried, or go back."""
     share = max(sums[_SUM_SHARE], _F(1e-9))
@@ -444,14 +448,18 @@ def _absorb(state, sums, tolerance, reject):
         if take:
             state[_ITERATIONS] += _F(1)
     if take:
-        state[_POSE : _POSE + 12] = state[_TRIED : _TRIED + 12]
-        state[_HESSIAN : _HESSIAN + 27] = sums[:27]
+        # one by one: what numba makes of slices, to compare their shapes, takes two seconds more
+        # to compile
+        for i in range(12):
+            state[_POSE + i] = state[_TRIED + i]
+        for i in range(27):
+            state[_HESSIAN + i] = sums[i]
         state[_COST] = cost
         state[_SEEN] = sums[_SUM_SEEN]
     state[_FRESH] = _F(0)
 
 
-@njit(cache=True)
+@njit(**_INNER)
 def _propose(state, damping, least, delta):
     if state[_DONE] > 0.0 or state[_FAILED] > 0.0:
         return
@@ -461,7 +469,7 @@ def _propose(state, damping, least, delta):
     _perturb(state[_POSE : _POSE + 12], delta, state[_TRIED : _TRIED + 12])
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@njit(cache=True, error_model="numpy", parallel=True, nogil=True)
 def _evaluate(
     rows, seen, cameras, camera_of, points, features, confidence, state, kernel, unseen,
     partial, parts,
@@ -473,7 +481,8 @@ def _evaluate(
         if state[b, _DONE] > 0.0 or state[b, _FAILED] > 0.0:
             continue
         sums = partial[b, task]
-        sums[:] = 0.0
+        for i in range(_SUMS):
+            sums[i] = _F(0)
         last = min((task + 1) * BLOCKS, len(camera_of))
         for block in range(task * BLOCKS, last):
             _block(
@@ -483,7 +492,7 @@ def _evaluate(
             )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, error_model="numpy", nogil=True)
 def _optimize(
     rows, seen, cameras, camera_of, points, features, confidence, state, damping, kernel,
     unseen, iterations, tolerance, reject, least, partial,
@@ -500,9 +509,11 @@ def _optimize(
         for b in range(state.shape[0]):
             if state[b, _DONE] > 0.0 or state[b, _FAILED] > 0.0:
                 continue
-            sums[:] = 0.0
-            for task in range(partial.shape[1]):
-                sums += partial[b, task]
+            for i in range(_SUMS):
+                total = _F(0)
+                for task in range(partial.shape[1]):
+                    total += partial[b, task, i]
+                sums[i] = total
             _absorb(state[b], sums, tolerance, reject)
             if number < iterations:
                 _propose(state[b], damping, least, delta)

@@ -11,14 +11,15 @@ import numba
 import pytest
 
 import pixloc_ros
+from pixloc_ros import kept
 from pixloc_ros.alignment.kernels import cache
 
 
 @pytest.fixture
 def nowhere(monkeypatch, tmp_path):
     """Neither the package nor a home can be written; the folder for temporary files can."""
-    monkeypatch.setattr(cache, "_writable", lambda folder: False)
-    monkeypatch.setattr(cache.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(cache, "is_writable", lambda folder: False)
+    monkeypatch.setattr(kept.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
     return tmp_path / f"pixloc_ros-{os.getuid()}"
 
@@ -75,5 +76,5 @@ def test_a_read_only_installation_without_a_home(tmp_path):
         pytest.skip("this machine lets no process mount a folder")
     assert str(installed) in done.stdout
     assert "kernels.cpu" in done.stdout, done.stderr
-    kept = tmp_path / f"pixloc_ros-{os.getuid()}"
-    assert list(kept.rglob("*.nbi"))
+    folder = tmp_path / f"pixloc_ros-{os.getuid()}"
+    assert list(folder.rglob("*.nbi"))
