@@ -14,11 +14,33 @@ ROS_WHEELS := ros-kilted-rclpy ros-kilted-rmw-fastrtps-cpp ros-kilted-common-int
 
 .PHONY: demo test lint browser format bench gpu clean
 
+# uv installs in seconds what takes pip minutes, but does not read pip's configuration: where it is
+# in the environment, uv is told the same
+INSTALL := $(VENV)/bin/uv pip install --quiet --python $(RUN) -c constraints.txt
+ifdef PIP_FIND_LINKS
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+endif
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+ifdef PIP_EXTRA_INDEX_URL
+export UV_INDEX ?= $(PIP_EXTRA_INDEX_URL)
+endif
+ifdef PIP_CERT
+export SSL_CERT_FILE ?= $(PIP_CERT)
+endif
+
+# what runs: the package, ROS 2, and what the demo needs
 $(VENV)/ready: constraints.txt setup.py Makefile pixloc_ros/ros/tf2_messages.py
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --upgrade pip
-	$(VENV)/bin/pip install --quiet -c constraints.txt $(ROS_WHEELS) -e '.[demo,train,dev]'
+	$(VENV)/bin/pip install --quiet -c constraints.txt uv
+	$(INSTALL) $(ROS_WHEELS) -e '.[demo]'
 	$(RUN) -m pixloc_ros.ros.tf2_messages
+	touch $@
+
+# what the tests, linters and training need beside it
+$(VENV)/ready-to-test: $(VENV)/ready
+	$(INSTALL) -e '.[demo,train,dev]'
 	touch $@
 
 demo: $(VENV)/ready
@@ -41,13 +63,13 @@ browser:
 	  } || echo "no Chromium: the viewer is not tested"; \
 	fi
 
-lint: $(VENV)/ready
+lint: $(VENV)/ready-to-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-format: $(VENV)/ready
+format: $(VENV)/ready-to-test
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
@@ -55,7 +77,7 @@ bench: $(VENV)/ready
 	$(RUN) -m pixloc_ros bench
 
 # what only a GPU can show: its tests, then every figure of doc/speed.md in one file
-gpu: $(VENV)/ready
+gpu: $(VENV)/ready-to-test
 	$(RUN) -m pytest -m gpu
 	$(RUN) -m pixloc_ros bench --device cuda --all --json gpu.json $(BENCH)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixloc_ros.geometry import Camera, Pose
+from pixloc_ros.geometry import Camera, Lens, Pose
 
 NEAREST = 1e-4
 """Surfaces nearer to a camera than this are behind it."""
@@ -165,6 +165,12 @@ def cast(boxes: Boxes, origin: Tensor, directions: Tensor, visible: Tensor | Non
             closer = closer & visible[:, :, None, k]
         nearest = torch.where(closer, hit, nearest)
         box = torch.where(closer, k, box)
+    return _hits(boxes, origin, directions, nearest, box)
+
+
+def _hits(boxes: Boxes, origin: Tensor, directions: Tensor, nearest: Tensor, box: Tensor) -> Hits:
+    """What rays meet at a distance (S, V, N) on a box (S, V, N)."""
+    shape = nearest.shape
     scene = torch.arange(len(box), device=box.device)[:, None, None]
     point = origin[:, :, None] + directions * torch.where(nearest.isinf(), 0.0, nearest)[..., None]
     rotation = boxes.rotation[scene, box]
@@ -251,16 +257,66 @@ class Scene:
             bias=torch.zeros_like(shade),
         )
         self._textures = Textures([face for b in boxes for face in b.faces])
+        self._rays: tuple[Camera, Tensor] | None = None
 
     def render(self, camera: Camera, cam_from_map: Pose) -> tuple[np.ndarray, np.ndarray]:
         """RGB float32 (H, W, 3) in [0, 255] and depth float32 (H, W) along the optical axis."""
         width, height = (int(v) for v in camera.size.tolist())
-        cameras, poses = camera[None, None], cam_from_map[None, None]
-        origin, directions = pixel_rays(cameras, poses)
-        hits = cast(self._boxes, origin, directions)
-        focal = cameras.focal.mean(-1).float()
+        if self._rays is None or self._rays[0] is not camera:
+            # what the next image of this camera needs again
+            still = Pose.identity(dtype=torch.float64)
+            self._rays = camera, pixel_rays(camera[None, None], still[None, None])[1]
+        map_from_cam = cam_from_map.inverse()
+        origin = map_from_cam.translation.float()[None, None]
+        directions = self._rays[1] @ map_from_cam.rotation.float().T
+        hits = self._cast(camera, cam_from_map, origin, directions)
+        focal = camera.focal.mean(-1).float()[None, None]
         colour = paint(self._boxes, self._textures, hits, directions, focal)
         return (
             colour.reshape(height, width, 3).numpy(),
             hits.distance.reshape(height, width).numpy(),
+        )
+
+    def _cast(
+        self, camera: Camera, cam_from_map: Pose, origin: Tensor, directions: Tensor
+    ) -> Hits:
+        """As `cast`, where each box is looked for in the part of the image that it can cover."""
+        width, height = (int(v) for v in camera.size.tolist())
+        boxes, grid = self._boxes, directions.view(1, 1, height, width, 3)
+        nearest = torch.full((height, width), torch.inf)
+        box = torch.zeros(height, width, dtype=torch.long)
+        for k in range(boxes.centre.shape[1]):
+            rows, columns = self._window(k, camera, cam_from_map)
+            part = grid[:, :, rows, columns]
+            if part.numel() == 0:
+                continue
+            near, far = _slabs(boxes, k, origin[:, :, None], part.flatten(2, 3))
+            near, far = (v.view(part.shape[2:4]) for v in (near, far))
+            hit = far if bool(boxes.inside[0, k]) else near
+            closer = (far > near) & (hit > NEAREST) & (hit < nearest[rows, columns])
+            nearest[rows, columns] = torch.where(closer, hit, nearest[rows, columns])
+            box[rows, columns] = torch.where(closer, k, box[rows, columns])
+        return _hits(boxes, origin, directions, nearest.view(1, 1, -1), box.view(1, 1, -1))
+
+    def _window(self, k: int, camera: Camera, cam_from_map: Pose) -> tuple[slice, slice]:
+        """Rows and columns between which box k is seen: where its corners are, or everywhere."""
+        width, height = (int(v) for v in camera.size.tolist())
+        boxes = self._boxes
+        signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
+        corners = (signs * boxes.half[0, k]) @ boxes.rotation[0, k].T + boxes.centre[0, k]
+        seen = cam_from_map.transform(corners.double())
+        bent = camera.lens != Lens.PERSPECTIVE or bool(camera.distortion.any())
+        # boxes around the camera, and what is not straight in the image, are looked for everywhere
+        if bool(boxes.inside[0, k]) or bent:
+            return slice(0, height), slice(0, width)
+        if bool((seen[:, 2] < 0).all()):
+            return slice(0, 0), slice(0, 0)
+        if bool((seen[:, 2] < 0.1).any()):
+            return slice(0, height), slice(0, width)
+        pixels = seen[:, :2] / seen[:, 2:] * camera.focal + camera.centre
+        left, top = (int(v) for v in pixels.amin(0).floor())
+        right, bottom = (int(v) + 1 for v in pixels.amax(0).ceil())
+        return (
+            slice(min(max(top, 0), height), min(max(bottom, 0), height)),
+            slice(min(max(left, 0), width), min(max(right, 0), width)),
         )

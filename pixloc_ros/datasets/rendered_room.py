@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -125,11 +126,16 @@ def _photograph(
     """A frame with the faults of a camera; `time` makes its exposure wander."""
     image, depth = scene.render(camera, cam_from_map)
     height, width = depth.shape
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    image = image * (1 - 0.2 * (x * x + y * y))[..., None]
     gain = 1.0 if time is None else 1.0 + 0.35 * math.sin(0.9 * time)
-    image = image * gain + random.normal(0, 3.0, image.shape)
+    image = image * (gain * _vignette(height, width))
+    image += 3.0 * random.standard_normal(image.shape, np.float32)
     return np.clip(image, 0, 255).astype(np.uint8), depth
+
+
+@cache
+def _vignette(height: int, width: int) -> np.ndarray:
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    return (1 - 0.2 * (x * x + y * y))[..., None].astype(np.float32)
 
 
 def _model(
