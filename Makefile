@@ -36,6 +36,7 @@ $(VENV)/ready: constraints.txt setup.py Makefile pixloc_ros/ros/tf2_messages.py
 	$(VENV)/bin/pip install --quiet -c constraints.txt uv
 	$(INSTALL) $(ROS_WHEELS) -e '.[demo]'
 	$(RUN) -m pixloc_ros.ros.tf2_messages
+	$(RUN) -m pixloc_ros.alignment.kernels
 	touch $@
 
 # what the tests, linters and training need beside it

@@ -37,7 +37,7 @@ SLOW_START = 10.0
 REMEMBERED = 100
 """Choices that are kept from run to run."""
 
-_LIBRARIES = ("torch", "numpy", "onnxruntime", "openvino")
+_LIBRARIES = ("torch", "numpy", "onnxruntime")
 _LIMITS = ("ONEDNN_", "DNNL_", "MKL_", "ATEN_CPU", "OPENBLAS_", "OMP_")
 """Beginnings of environment variables that limit what libraries use of a processor."""
 

@@ -15,7 +15,7 @@ from pixloc_ros.datasets.bag import read_ground_truth, write_bag
 from pixloc_ros.datasets.rendered_room import mount, render_room
 from pixloc_ros.datasets.sequence import read_sequence, write_trajectory
 from pixloc_ros.errors import InputError
-from pixloc_ros.evaluation.replay import ReplayReport, trajectory_lines
+from pixloc_ros.evaluation.replay import Answer, ReplayReport, trajectory_lines
 from pixloc_ros.files import installed
 from pixloc_ros.mapping import build_map, read_colmap
 from pixloc_ros.visualization.trajectory import plot_trajectory
@@ -89,7 +89,7 @@ def run(arguments: Sequence[str]) -> int:
         network,
         progress=lambda done, total: bars("building the map", done, total),
     )
-    print(f"recording {bag} ({len(sequence.frames)} frames)")
+    print(f"recording {bag} ({len(sequence.frames)} frames)", flush=True)
     write_bag(sequence, bag, mount())
 
     settings = ["-p", f"odometry:={'topic' if sequence.odometry else 'none'}"]
@@ -97,10 +97,17 @@ def run(arguments: Sequence[str]) -> int:
     if given.weights:
         settings += ["-p", f"weights:={Path(given.weights).resolve()}"]
     duration = sequence.frames[-1].stamp - sequence.frames[0].stamp
-    print(f"replaying {duration:.1f} s to the node")
-    watcher = replay(bag, map_file, settings, installed("config/fastdds.xml"), given.rate)
-
+    print(f"replaying {duration:.1f} s to the node", flush=True)
     truth = read_ground_truth(bag)
+
+    def say_first(answer: Answer) -> None:
+        metres, _ = answer.error(truth)
+        x, y, _ = answer.map_from_base.translation.tolist()
+        print(f"first fix: x {x:.2f} m, y {y:.2f} m, {metres:.3f} m from the truth", flush=True)
+
+    profile = installed("config/fastdds.xml")
+    watcher = replay(bag, map_file, settings, profile, given.rate, say_first)
+
     report = ReplayReport.of(len(sequence.frames), watcher.answers, truth)
     picture, numbers = output / f"{name}.png", output / f"{name}.json"
     odometry = np.zeros((0, 3))

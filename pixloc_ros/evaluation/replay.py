@@ -22,6 +22,16 @@ class Answer:
     map_from_base: Pose
     covariance: Tensor
 
+    def error(self, truth: Mapping[float, Pose]) -> tuple[float, float]:
+        """Metres and degrees from the truth (map_from_base) at this very stamp.
+
+        Raises KeyError when no image was played at it.
+        """
+        exact = {round(stamp * 1e6): pose for stamp, pose in truth.items()}
+        true = exact[round(self.stamp * 1e6)]
+        distance, angle = self.map_from_base.inverse().distance(true.inverse())
+        return float(distance), float(torch.rad2deg(angle))
+
 
 @dataclass(frozen=True)
 class ReplayReport:
@@ -49,9 +59,9 @@ class ReplayReport:
         metres, degrees, sigmas = [], [], []
         for answer in answers:
             true = exact[round(answer.stamp * 1e6)]
-            distance, angle = answer.map_from_base.inverse().distance(true.inverse())
-            metres.append(float(distance))
-            degrees.append(float(torch.rad2deg(angle)))
+            distance, angle = answer.error(truth)
+            metres.append(distance)
+            degrees.append(angle)
             error = answer.map_from_base.translation - true.translation
             position = answer.covariance[:3, :3]
             sigmas.append(float((error @ torch.linalg.solve(position, error)).clamp(min=0).sqrt()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import tempfile
 import warnings
@@ -124,41 +123,6 @@ class OnnxRuntime:
         return [torch.from_numpy(output) for output in outputs]
 
 
-class OpenVino:
-    """By OpenVINO, in a precision it calls f32 or bf16. Raises ImportError where it is not
-    installed, RuntimeError where the processor lacks the precision.
-    """
-
-    def __init__(self, folded: FeatureNetwork, levels: Sequence[int], precision: str) -> None:
-        library: Any = import_module("openvino")
-        self._core = library.Core()
-        if precision != "f32":
-            able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-            if precision.upper() not in able:
-                raise RuntimeError(f"this processor has no {precision}")
-        self._model = self._core.read_model(io.BytesIO(to_onnx(folded, levels)))
-        self._settings = {
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "INFERENCE_PRECISION_HINT": precision,
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        self._multiple = folded.multiple
-        # compiled for a size, it is a fifth faster than for all
-        self._requests: dict[tuple[int, ...], Any] = {}
-
-    def __call__(self, image: Tensor) -> Sequence[Tensor]:
-        given = _padded(image, self._multiple)
-        request = self._requests.get(given.shape)
-        if request is None:
-            self._model.reshape(list(given.shape))
-            compiled = self._core.compile_model(self._model, "CPU", self._settings)
-            request = self._requests[given.shape] = compiled.create_infer_request()
-        request.infer({0: given}, share_inputs=True)
-        # the next image is written over its outputs
-        count = len(request.model_outputs)
-        return [torch.from_numpy(request.get_output_tensor(n).data.copy()) for n in range(count)]
-
-
 RUNTIMES: dict[str, Callable[[FeatureNetwork, Sequence[int]], Runtime]] = {
     "torch": lambda network, levels: TorchRuntime(
         fold_padding(fold_batch_norms(network)), levels, torch.float32
@@ -167,10 +131,6 @@ RUNTIMES: dict[str, Callable[[FeatureNetwork, Sequence[int]], Runtime]] = {
         fold_padding(fold_batch_norms(network)), levels, torch.bfloat16
     ),
     "onnxruntime": lambda network, levels: OnnxRuntime(fold_batch_norms(network), levels),
-    "openvino": lambda network, levels: OpenVino(fold_batch_norms(network), levels, "f32"),
-    "openvino_bfloat16": lambda network, levels: OpenVino(
-        fold_batch_norms(network), levels, "bf16"
-    ),
 }
 """By name; the first is there always, and what the others have to agree with."""
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -34,9 +34,12 @@ from pixloc_ros.ros.conversions import pose_from_message, seconds
 class Watcher(Node):
     """Collects what the node publishes: poses with their latency, and map -> odom."""
 
-    def __init__(self, rate: float) -> None:
-        """rate: speed of the clock, by which latencies on that clock become seconds."""
+    def __init__(self, rate: float, on_first: Callable[[Answer], object] | None = None) -> None:
+        """rate: speed of the clock, by which latencies on that clock become seconds. on_first:
+        told of the first pose when it comes.
+        """
         super().__init__("pixloc_watcher")
+        self._on_first = on_first
         self._rate = rate
         self.answers: list[Answer] = []
         self.odometry: dict[float, Pose] = {}
@@ -68,14 +71,15 @@ class Watcher(Node):
     def _on_pose(self, message: PoseWithCovarianceStamped) -> None:
         stamp = seconds(message.header.stamp)
         covariance = torch.tensor(list(message.pose.covariance), dtype=torch.float64)
-        self.answers.append(
-            Answer(
-                stamp,
-                (self._now - stamp) / self._rate,
-                pose_from_message(message.pose.pose),
-                covariance.reshape(6, 6),
-            )
+        answer = Answer(
+            stamp,
+            (self._now - stamp) / self._rate,
+            pose_from_message(message.pose.pose),
+            covariance.reshape(6, 6),
         )
+        self.answers.append(answer)
+        if len(self.answers) == 1 and self._on_first is not None:
+            self._on_first(answer)
 
     def _on_odometry(self, message: Odometry) -> None:
         self.odometry[seconds(message.header.stamp)] = pose_from_message(message.pose.pose)
@@ -116,11 +120,17 @@ def end(process: subprocess.Popen[bytes]) -> int:
 
 
 def replay(
-    bag: Path, map_file: Path, settings: Sequence[str], profile: Path, rate: float = 1.0
+    bag: Path,
+    map_file: Path,
+    settings: Sequence[str],
+    profile: Path,
+    rate: float = 1.0,
+    on_first: Callable[[Answer], object] | None = None,
 ) -> Watcher:
     """Start the node and the player as processes, watch until the recording ends.
 
     settings: ROS arguments of the node (`-p name:=value` pairs). rate: speed of the clock.
+    on_first: told of the first pose when it comes.
     Raises InputError when either process fails.
     """
     os.environ.update(environment(1 + os.getpid() % 100, profile))
@@ -131,7 +141,7 @@ def replay(
     player_command += ["--listeners", "2", "--rate", str(rate)]
     with ExitStack() as stack:
         stack.enter_context(rclpy.init(args=[]))
-        watcher = Watcher(rate)
+        watcher = Watcher(rate, on_first)
         executor = SingleThreadedExecutor()
         executor.add_node(watcher)
         thread = threading.Thread(target=executor.spin, daemon=True)
