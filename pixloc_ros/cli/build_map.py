@@ -16,7 +16,7 @@ from pixloc_ros import __version__
 from pixloc_ros.cli.options import CAMERA, Parser, network_of, parse_camera, require_outputs
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation.map_quality import map_quality
-from pixloc_ros.features import FeatureNetwork, PyramidLevel
+from pixloc_ros.features import FeatureNetwork, PyramidLevel, default_levels
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.localization import Localizer
 from pixloc_ros.mapping import PixMap, build_map
@@ -86,10 +86,16 @@ def _parser() -> Parser:
         help="keep points that at least N references see (default 3)",
     )
     parser.add_argument(
+        "--speed",
+        choices=("accurate", "fast"),
+        help="of localizing in the map; fast looks at smaller images, for processors that are "
+        "weak or busy (default accurate)",
+    )
+    parser.add_argument(
         "--levels",
         metavar="SIZE:LEVEL,...",
         help="steps of alignment, coarse to fine: longest image side and level of the network "
-        "(default: the network's own)",
+        "(default: the network's own, of --speed)",
     )
     parser.add_argument(
         "--no-check",
@@ -190,8 +196,10 @@ def _check(given: argparse.Namespace) -> None:
         raise InputError("--rectified is for --bag")
     if bool(given.features) != bool(given.matches):
         raise InputError("--features and --matches go together")
-    if given.extend and given.levels:
-        raise InputError("--levels are those of the map with --extend")
+    if given.extend and (given.levels or given.speed):
+        raise InputError("--levels and --speed are those of the map with --extend")
+    if given.levels and given.speed:
+        raise InputError("--levels or --speed, not both")
     if given.features and given.colmap:
         raise InputError("--features are for maps without --colmap")
     if given.depth_topic and not given.bag:
@@ -298,7 +306,7 @@ def run(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     _check(given)
     network = network_of(given)
-    levels: Sequence[PyramidLevel] | None = None
+    levels: Sequence[PyramidLevel] = default_levels(network, fast=given.speed == "fast")
     if given.levels:
         levels = _levels(given.levels, len(network.strides))
     output = Path(given.output)

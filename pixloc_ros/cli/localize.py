@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -134,7 +133,7 @@ def run(arguments: Sequence[str]) -> int:
     still = Pose.identity(dtype=torch.float64)
     with Atlas(given.map, network_of(given), options) as atlas, ExitStack() as stack:
         for words in atlas.choose():
-            print(words, file=sys.stderr)
+            print(words)
         localizer = atlas.site.localizer
         pixmap, recorder = localizer.map, None
         if len(atlas.sites) > 1 and (pairs or priors or given.global_features or given.record):

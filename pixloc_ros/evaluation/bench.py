@@ -120,6 +120,7 @@ def curves(
 
     def timed(chosen: LocalizerOptions, prior: Prior, stage: str) -> float:
         other = Localizer(localizer.map, localizer.network, chosen)
+        other.choose()
         runs = [other.localize(image, camera, prior, search=False) for _ in range(repeats + 2)]
         return float(np.median([run.timings_ms[stage] for run in runs[2:]]))
 

@@ -149,6 +149,7 @@ class CompactNetwork(FeatureNetwork):
     channels = (32, 64, 128)
     multiple = 16
     default_pyramid = ((320, 2), (640, 2), (640, 1), (640, 0))
+    fast_pyramid = ((320, 2), (320, 1), (320, 0))
     area_resize = True
 
     def __init__(self) -> None:

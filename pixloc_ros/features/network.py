@@ -41,6 +41,8 @@ class FeatureNetwork(nn.Module, ABC):
     channels: ClassVar[tuple[int, ...]]
     default_pyramid: ClassVar[tuple[tuple[int, int], ...]]
     """(longest image side in pixels, level) of each alignment step, coarse to fine."""
+    fast_pyramid: ClassVar[tuple[tuple[int, int], ...]]
+    """The same for processors on which the default takes too long."""
     area_resize: ClassVar[bool]
     """Whether images are averaged when shrunk (True) or sampled bilinearly (False)."""
     multiple: ClassVar[int] = 1

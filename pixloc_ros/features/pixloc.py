@@ -80,6 +80,7 @@ class PixLocNetwork(FeatureNetwork):
     offsets = (0.0, 0.0, 0.0)
     channels = (32, 128, 128)
     default_pyramid = ((1024, 2), (1024, 1), (1024, 0))
+    fast_pyramid = ((512, 2), (512, 1), (512, 0))
     area_resize = False
 
     _mean: Tensor

@@ -91,5 +91,7 @@ def extract_pyramid(
     return ImagePyramid(tuple(maps), network.describe(smallest.encoding)[0])
 
 
-def default_levels(network: FeatureNetwork) -> tuple[PyramidLevel, ...]:
-    return tuple(PyramidLevel(size, level) for size, level in network.default_pyramid)
+def default_levels(network: FeatureNetwork, fast: bool = False) -> tuple[PyramidLevel, ...]:
+    """The steps that a network asks for; fast: those for a weak processor."""
+    pyramid = network.fast_pyramid if fast else network.default_pyramid
+    return tuple(PyramidLevel(size, level) for size, level in pyramid)

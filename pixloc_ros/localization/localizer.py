@@ -24,6 +24,7 @@ from pixloc_ros.localization.matching import (
     Matches,
     poses_of_matches,
 )
+from pixloc_ros.localization.products import PRODUCTS
 from pixloc_ros.localization.refinement import Query, Refinement, Start
 from pixloc_ros.localization.result import LocalizationResult, Prior, Refusal, Status
 from pixloc_ros.mapping import FeatureStore, PixMap
@@ -34,8 +35,8 @@ from pixloc_ros.retrieval import Surroundings, open_index
 class LocalizerOptions:
     """How a query is localized. Angles in degrees, sizes in points.
 
-    runtime: what runs the network on a processor, one of `features.RUNTIMES`; auto has `warm_up`
-    take the fastest.
+    runtime, product: what runs the network on a processor (`features.RUNTIMES`), and what compares
+    points (`products.PRODUCTS`); auto has `warm_up` take the fastest.
 
     references: whose points are matched or aligned with. match_points: most points that are
     matched. starts: poses of matches that are aligned. points: observations used for alignment.
@@ -51,6 +52,7 @@ class LocalizerOptions:
     kernel_alpha: float = 0.0
     kernel_scale: float = 0.1
     runtime: str = "auto"
+    product: str = "auto"
     lm: LMOptions = field(default_factory=LMOptions)
     gate: GateOptions = field(default_factory=GateOptions)
 
@@ -59,9 +61,10 @@ class LocalizerOptions:
         require_range(self, 10, 100_000, "match_points", "points")
         require_range(self, -1000, 2, "kernel_alpha")
         require_range(self, 1e-6, 1e6, "kernel_scale")
-        if self.runtime not in ("auto", *RUNTIMES):
-            names = ", ".join(("auto", *RUNTIMES))
-            raise InputError(f"runtime {self.runtime!r}: one of {names}")
+        for name, known in (("runtime", RUNTIMES), ("product", PRODUCTS)):
+            value = getattr(self, name)
+            if value not in ("auto", *known):
+                raise InputError(f"{name} {value!r}: one of {', '.join(('auto', *known))}")
 
 
 MOST_VIEWS = 8
@@ -167,7 +170,7 @@ class Localizer:
         """
         width, height = (int(v) for v in self.map.camera(0).size.tolist())
         network = self.extract.choose(width, height, self.options.runtime)
-        product = self._matcher.choose(len(self.map.header.levels) - 1)
+        product = self._matcher.choose(len(self.map.header.levels) - 1, self.options.product)
         return [
             f"{what}: {choice}"
             for what, choice in (("network", network), ("matching", product))

@@ -141,9 +141,15 @@ class Matcher:
         spans = zip(store.rows(references), store.counts(references), strict=True)
         return torch.cat([torch.arange(first, first + int(count)) for first, count in spans])
 
-    def choose(self, levels: int) -> Choice | None:
-        """Compare by what is fastest on this machine. None where there is no choice."""
+    def choose(self, levels: int, product: str = "auto") -> Choice | None:
+        """Compare by what is fastest on this machine. None where there is no choice.
+
+        product: one of `PRODUCTS` pins it.
+        """
         if self._store.features[0].device.type != "cpu":
+            return None
+        if product != "auto":
+            self.product = PRODUCTS[product]
             return None
         width = sum(table.shape[1] for table in self._store.features[:levels])
         choice = choose_product(self._limit, MAX_CELLS, min(width, AXES))

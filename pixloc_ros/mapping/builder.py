@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import h5py
 import numpy as np
@@ -98,22 +98,34 @@ def atomic_map(path: Path) -> Iterator[h5py.File]:
     Raises MapError where another one is writing it.
     """
     temporary = path.with_name(f".{path.name}.partial")
-    with open(temporary, "ab") as handle:
-        try:
-            # HDF5 would truncate the other's file before it looks for a lock
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MapError(f"{path}: another program is writing it") from None
-        try:
-            with _Disk(temporary) as disk:
-                with held(), h5py.File(disk, "w") as file:
-                    yield file
-                if disk.error is not None:
-                    raise MapError(f"{path}: {disk.error.strerror}; nothing is written")
-                os.fsync(disk.fileno())
-            os.replace(temporary, path)
-        finally:
+    handle = None
+    try:
+        # an interrupt comes when it is known whose file it is
+        with held():
+            handle = _locked(temporary, path)
+        with _Disk(temporary) as disk:
+            with held(), h5py.File(disk, "w") as file:
+                yield file
+            if disk.error is not None:
+                raise MapError(f"{path}: {disk.error.strerror}; nothing is written")
+            os.fsync(disk.fileno())
+        os.replace(temporary, path)
+    finally:
+        if handle is not None:
             temporary.unlink(missing_ok=True)
+            handle.close()
+
+
+def _locked(temporary: Path, path: Path) -> IO[bytes]:
+    """The file that a map is written to, which nobody else writes meanwhile."""
+    handle = open(temporary, "ab")  # noqa: SIM115
+    try:
+        # HDF5 would truncate the other's file before it looks for a lock
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.close()
+        raise MapError(f"{path}: another program is writing it") from None
+    return handle
 
 
 class MapWriter:

@@ -18,9 +18,10 @@ from pixloc_ros.cli.main import COMMANDS, main
 from pixloc_ros.datasets import read_poses, write_text
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation import PoseErrors
+from pixloc_ros.features import default_levels, read_image
 from pixloc_ros.features.checkpoint import DEFAULT_WEIGHTS, save_network
 from pixloc_ros.features.compact import CompactNetwork
-from pixloc_ros.localization import LocalizerOptions
+from pixloc_ros.localization import Localizer, LocalizerOptions
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.options import override, select_device
 
@@ -386,6 +387,24 @@ def test_build_map_refuses_levels_that_are_none(room, tmp_path, capsys, levels):
     root = room.root
     build = ["build_map", "--colmap", root / "sparse", "--images", root / "images"]
     fails(capsys, [*build, "--output", tmp_path / "m.pixmap.h5", "--levels", levels], "--levels")
+
+
+def test_build_map_makes_a_map_for_weak_processors(room, network, tmp_path, capsys):
+    """In which the network sees a quarter of the pixels, and a fix is nearly as exact."""
+    root, map_file = room.root, tmp_path / "m.pixmap.h5"
+    build = ["build_map", "--colmap", root / "sparse", "--images", root / "images"]
+    build += ["--output", map_file, "--no-check"]
+    assert main([str(a) for a in [*build, "--speed", "fast"]]) == 0
+    frame = room.sequence.frames[3]
+    with PixMap(map_file) as pixmap:
+        assert pixmap.header.levels == default_levels(network, fast=True)
+        assert {level.image_size for level in pixmap.header.levels} == {320}
+        image = read_image(room.sequence.images / frame.name)
+        result = Localizer(pixmap, network).localize(image, frame.camera)
+    assert result.ok, result.reason
+    assert float(result.cam_from_map.distance(frame.truth)[0]) < 0.03
+    fails(capsys, [*build, "--speed", "fast", "--levels", "320:0"], "not both")
+    fails(capsys, [*build[:1], *build[3:], "--extend", map_file, "--speed", "fast"], "--extend")
 
 
 def test_build_map_takes_the_levels_it_is_given(room, tmp_path, capsys):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pixloc_ros.datasets.bag import read_ground_truth, write_bag
-from pixloc_ros.datasets.raycast import Box, Scene
+from pixloc_ros.datasets.raycast import Box, Scene, cast, pixel_rays
 from pixloc_ros.datasets.rendered_room import base_pose, make_room, mount
 from pixloc_ros.errors import InputError
 from pixloc_ros.geometry import Camera, Pose
@@ -44,6 +44,22 @@ def test_a_turned_box_is_hit_at_its_edge(camera):
     ahead = Pose(mount().rotation, torch.zeros(3).double()).inverse()
     _, depth = Scene([room, cube]).render(camera, ahead)
     assert depth[24, 32] == pytest.approx(2.0 - 0.5 * math.sqrt(2), abs=0.02)
+
+
+@pytest.mark.parametrize("model", ["PINHOLE", "OPENCV_FISHEYE"])
+@pytest.mark.parametrize("time", [0.0, 7.0, 13.0, 31.0])
+def test_boxes_are_seen_wherever_they_are(model, time):
+    """Looked for where their corners are, they hide what they would hide when looked for
+    everywhere: far ones, some beside the camera, some behind it.
+    """
+    scene = make_room(5)
+    numbers = [0.0] * 4 if model == "OPENCV_FISHEYE" else []
+    camera = Camera.from_colmap(model, 160, 120, [90.0, 90.0, 80.0, 60.0, *numbers])
+    pose = mount().inverse() @ base_pose(time, 1.7, gaze=time).inverse()
+    _, depth = scene.render(camera, pose)
+    hits = cast(scene._boxes, *pixel_rays(camera[None, None], pose[None, None]))
+    assert len(hits.box.unique()) > 2
+    assert np.abs(depth.reshape(-1) - hits.distance.flatten().numpy()).max() < 1e-4
 
 
 def test_neighbouring_views_agree_through_depth():

@@ -16,7 +16,8 @@ import torch
 
 import pixloc_ros.localization.refinement as refinement_module
 from pixloc_ros.datasets.rendered_room import base_pose, make_room, mount
-from pixloc_ros.features import read_image
+from pixloc_ros.errors import InputError
+from pixloc_ros.features import RUNTIMES, inference, read_image
 from pixloc_ros.features.compact import CompactNetwork
 from pixloc_ros.geometry import Pose
 from pixloc_ros.localization import Localizer, LocalizerOptions, Prior, Status
@@ -172,6 +173,48 @@ def test_a_wrong_prior_leads_to_matches_with_what_it_sees(localizer, frame, monk
     assert used[1][: count // 2] == seen[: count // 2]
     rest = [r for r in used[0] if r not in seen[: count // 2]]
     assert used[1][count // 2 :] == rest[: count - count // 2]
+
+
+def test_warmed_up_it_says_what_it_chose(room, network, monkeypatch):
+    """And answers as before, up to the precision that was chosen."""
+    ways = {name: RUNTIMES[name] for name in ("torch", "torch_bfloat16")}
+    monkeypatch.setattr(inference, "RUNTIMES", ways)
+    frame = room.sequence.frames[2]
+    image = read_image(room.sequence.images / frame.name)
+    with PixMap(room.map_file) as pixmap:
+        localizer = Localizer(pixmap, network)
+        before = localizer.localize(image, frame.camera)
+        words = localizer.warm_up()
+        after = localizer.localize(image, frame.camera)
+    assert [entry.split(":")[0] for entry in words] == ["network", "matching"]
+    assert localizer.extract.runtime in words[0]
+    assert before.ok, before.reason
+    assert after.ok, after.reason
+    assert float(after.cam_from_map.distance(before.cam_from_map)[0]) < 5e-3
+
+
+def test_a_runtime_that_is_not_there_is_an_error(room, network, monkeypatch):
+    def absent(*_):
+        raise ImportError("no module named onnxruntime")
+
+    monkeypatch.setitem(RUNTIMES, "onnxruntime", absent)
+    with PixMap(room.map_file) as pixmap:
+        localizer = Localizer(pixmap, network, LocalizerOptions(runtime="onnxruntime"))
+        with pytest.raises(InputError, match="runtime onnxruntime: no module"):
+            localizer.warm_up()
+    with pytest.raises(InputError, match="runtime 'tensorrt': one of auto, torch"):
+        LocalizerOptions(runtime="tensorrt")
+    with pytest.raises(InputError, match="product 'int8': one of auto, single, bfloat16"):
+        LocalizerOptions(product="int8")
+
+
+def test_what_is_pinned_is_not_measured(room, network):
+    options = LocalizerOptions(runtime="torch_bfloat16", product="bfloat16")
+    with PixMap(room.map_file) as pixmap:
+        localizer = Localizer(pixmap, network, options)
+        assert localizer.choose() == []
+    assert localizer.extract.runtime == "torch_bfloat16"
+    assert localizer.extract.dtype == torch.bfloat16
 
 
 def test_both_reasons_are_told(localizer, frame):

@@ -392,7 +392,7 @@ def test_two_cameras(story, together):
     """Stamped together they make one answer, else each its own."""
     told = story(cameras="[front, left]")
     robot = told.robot
-    robot.add_camera("left", mount() @ Pose.exp(torch.tensor([0.05, 0, 0, 0, 0.6, 0]).double()))
+    robot.add_camera("left", mount() @ Pose.exp(torch.tensor([0.05, 0, 0, 0, 0.4, 0]).double()))
     told.matched()
     for number in (0, 2, 4):
         before = told.judged()
