@@ -16,7 +16,7 @@ from torch import Tensor
 from pixloc_ros.alignment import average_observations
 from pixloc_ros.fastest import Choice
 from pixloc_ros.features import ImagePyramid, LevelMaps
-from pixloc_ros.geometry import Camera, FeatureTable, Pose
+from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.localization.products import (
     PRODUCTS,
     Product,
@@ -45,12 +45,11 @@ TRIALS = 2000
 class Matches:
     """Points (n, 3) of the map, float64, and where the query seems to show them.
 
-    pixels: (n, 2) in the image, float64. similarity: (n,) mean cosine over the levels.
+    pixels: (n, 2) in the image, float64.
     """
 
     points: Tensor
     pixels: Tensor
-    similarity: Tensor
 
     def agreeing(self, cam_from_map: Pose, camera: Camera) -> int:
         """How many lie where a pose projects them, as near as RANSAC wants them."""
@@ -68,19 +67,28 @@ def _cells(count: int, step: int, device: torch.device) -> Tensor:
 
 
 def _described(levels: Sequence[LevelMaps], rows: Tensor, columns: Tensor) -> Tensor:
-    """Features of all levels (n, D) at cells of the last one, each level of equal weight."""
+    """Features of all levels (R * C, D) at rows (R,) and columns (C,) of cells of the last one,
+    each level of equal weight.
+    """
     finest = levels[-1]
     parts = []
     for maps in levels:
         if maps is finest:
-            parts.append(maps.features[:, rows, columns].T)
+            parts.append(maps.features[:, rows[:, None], columns].flatten(1).T)
             continue
+        height, width = maps.features.shape[-2:]
         x = (columns + 0.5 + finest.offset) / finest.scale[0] * maps.scale[0] - maps.offset
         y = (rows + 0.5 + finest.offset) / finest.scale[1] * maps.scale[1] - maps.offset
-        # outside of the coarser map its border goes on
-        height, width = maps.features.shape[-2:]
-        cells = torch.stack([x.clamp(0.5, width - 0.5), y.clamp(0.5, height - 0.5)], -1)
-        parts.append(F.normalize(FeatureTable(maps.features).sample(cells.float()), dim=-1))
+        # from -1 to 1 across the map; outside of it its border goes on
+        across, down = 2 * x / width - 1, 2 * y / height - 1
+        grid = torch.stack([across.expand(len(y), -1), down[:, None].expand(-1, len(x))], -1)
+        features = F.grid_sample(
+            maps.features[None].float(),
+            grid[None].float(),
+            padding_mode="border",
+            align_corners=False,
+        )[0]
+        parts.append(F.normalize(features.flatten(1).T, dim=-1))
     return torch.cat(parts, -1)
 
 
@@ -189,25 +197,23 @@ class Matcher:
         maps = levels[-1]
         height, width = maps.features.shape[-2:]
         step = max(math.ceil(math.sqrt(height * width / MAX_CELLS)), 1)
-        grid_rows, grid_columns = torch.meshgrid(
-            _cells(height, step, device), _cells(width, step, device), indexing="ij"
-        )
-        row, column = grid_rows.flatten(), grid_columns.flatten()
-        chosen, best = mutual_best(known, _described(levels, row, column), axes, self.product)
-        row, column = row[best], column[best]
+        down, across = _cells(height, step, device), _cells(width, step, device)
+        chosen, best = mutual_best(known, _described(levels, down, across), axes, self.product)
+        row, column = down[best // len(across)], across[best % len(across)]
 
-        # the same again on every cell around
+        # the finest of them again on every cell around, across which the others hardly differ
         around = torch.arange(-(step - 1), step, device=device)
         shift_y, shift_x = (s.flatten() for s in torch.meshgrid(around, around, indexing="ij"))
         y = (row[:, None] + shift_y).clamp(0, height - 1)
         x = (column[:, None] + shift_x).clamp(0, width - 1)
-        near = _described(levels, y.flatten(), x.flatten()).reshape(*y.shape, -1)
-        similarity, nearest = (near @ known[chosen][..., None]).squeeze(-1).max(-1)
+        near = maps.features.movedim(0, -1)[y, x]
+        wanted = described[-1][chosen]
+        nearest = (near.float() @ wanted[..., None]).squeeze(-1).argmax(-1)
         x, y = (v.gather(1, nearest[:, None])[:, 0] for v in (x, y))
         cells = torch.stack([x, y], -1).double() + 0.5 + maps.offset
         pixels = cells.cpu() / torch.tensor(maps.scale, dtype=torch.float64)
         found = held[torch.from_numpy(first[chosen_points])[chosen.cpu()]]
-        return Matches(store.xyz[found], pixels, similarity.cpu() / count)
+        return Matches(store.xyz[found], pixels)
 
 
 @dataclass(frozen=True)

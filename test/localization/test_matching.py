@@ -44,7 +44,6 @@ def test_most_matches_are_where_the_points_are(matched):
     pixels, valid = frame.camera.project(frame.truth.transform(matches.points))
     right = ((pixels - matches.pixels).norm(dim=-1) < 12) & valid
     assert float(right.float().mean()) > 0.5
-    assert ((matches.similarity <= 1.001) & (matches.similarity > -1)).all()
 
 
 def test_the_limit_keeps_what_most_references_see(localizer, matched):
@@ -77,7 +76,7 @@ def scene(count: int, noise: int = 0) -> tuple[Matches, Camera, Pose]:
     )
     pixels, _ = camera.project(pose.transform(points))
     pixels[:noise] = torch.rand(noise, 2, generator=generator).double() * 400
-    return Matches(points, pixels, torch.ones(count)), camera, pose
+    return Matches(points, pixels), camera, pose
 
 
 def test_matches_agree_with_a_pose_within_reach():
@@ -93,7 +92,7 @@ def test_matches_agree_with_a_pose_within_reach():
 def test_distorted_cameras_and_distant_origins(far):
     matches, camera, truth = scene(80, noise=30)
     origin = torch.tensor([far, -far, far]).double()
-    moved = Matches(matches.points + origin, matches.pixels, matches.similarity)
+    moved = Matches(matches.points + origin, matches.pixels)
     (pose,), (inliers,) = poses_of_matches([alone(moved, camera)], 1)
     assert 50 <= inliers <= 56
     back = Pose(pose.rotation, pose.translation + (pose.rotation @ origin[:, None]).squeeze(-1))
@@ -108,7 +107,7 @@ def test_both_of_two_places_that_look_alike_are_found():
     apart = torch.tensor([10.0, 0.0, 0.0]).double()
     points = matches.points.clone()
     points[::2] += apart
-    both = Matches(points, matches.pixels, matches.similarity)
+    both = Matches(points, matches.pixels)
     poses, inliers = poses_of_matches([alone(both, camera)], 2)
     assert inliers == [40, 40]
     centres = torch.stack([p.inverse().translation for p in poses])
@@ -122,7 +121,7 @@ def test_too_few_or_contradicting_matches_give_no_pose():
     assert poses_of_matches([alone(few, camera)], 2) == ([], [])
     wrong, camera, _ = scene(60, noise=60)
     assert poses_of_matches([alone(wrong, camera)], 2) == ([], [])
-    none = Matches(torch.zeros(0, 3).double(), torch.zeros(0, 2).double(), torch.zeros(0))
+    none = Matches(torch.zeros(0, 3).double(), torch.zeros(0, 2).double())
     assert poses_of_matches([alone(none, camera)], 2) == ([], [])
 
 
@@ -149,7 +148,6 @@ def test_mutual_best_in_any_precision(product):
 
 
 def test_along_few_axes_almost_the_same_is_matched(localizer, matched):
-    """And of nearly the same similarity, which is that of all axes."""
     _, few, pyramid, references = matched
     matcher = Matcher(localizer.store, len(localizer.map), 4000)
     assert matcher._axes[len(pyramid.levels) - 1].shape[1] == AXES
@@ -174,7 +172,7 @@ def rig_scene(count: int, noise: int, apart: float) -> tuple[list[MatchedView], 
     points = (mount @ truth).inverse().transform(rays * 4)
     pixels, _ = large.project((mount @ truth).transform(points))
     pixels[:noise] = torch.rand(noise, 2, generator=generator).double() * 900
-    second = MatchedView(Matches(points, pixels, torch.ones(count)), large, mount)
+    second = MatchedView(Matches(points, pixels), large, mount)
     return [alone(first, camera), second], truth
 
 
