@@ -191,10 +191,14 @@ class _Server:
     def _load(self, settings: AtlasSettings) -> AtlasFacts:
         """What was served before goes on where this cannot be."""
         torch.set_num_threads(settings.num_threads or threads_beside_others())
-        network = self._network
-        if network is None or settings.weights != self._weights:
-            network = open_network(settings.weights or None).to(select_device(settings.device))
-        atlas = Atlas(settings.path, network, settings.options, settings.cache_mb, settings.frame)
+        device = select_device(settings.device)
+        with self._compiling(device):
+            network = self._network
+            if network is None or settings.weights != self._weights:
+                network = open_network(settings.weights or None).to(device)
+            atlas = Atlas(
+                settings.path, network, settings.options, settings.cache_mb, settings.frame
+            )
         writer = None
         try:
             require_own_frames(settings.path, atlas.frames, settings.robot_frames)
@@ -205,8 +209,7 @@ class _Server:
                     )
                 path = unused(Path(settings.record))
                 writer = RunWriter(path, atlas.site.localizer.map)
-            with self._compiling(network.device):
-                chosen = atlas.warm_up()
+            chosen = atlas.warm_up()
         except InputError:
             atlas.close()
             raise
@@ -242,25 +245,22 @@ class _Server:
 
     @contextmanager
     def _compiling(self, device: torch.device) -> Iterator[None]:
-        """Says so where kernels are compiled, and goes on saying it."""
+        """Has kernels compiled meanwhile where they must be, says so, and goes on saying it."""
         if not backend.is_cold(device):
             yield
             return
-        begun, done = time.monotonic(), threading.Event()
+        begun = time.monotonic()
         self._say("compiling kernels, once an installation")
-
-        def tell() -> None:
-            while not done.wait(SAY_EVERY):
-                self._say(f"compiling kernels: {time.monotonic() - begun:.0f} s")
-
-        thread = threading.Thread(target=tell, daemon=True)
+        thread = threading.Thread(target=backend.fused, args=(device,), daemon=True)
         thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-        self._say(f"kernels compiled within {time.monotonic() - begun:.0f} s")
+        yield
+        while True:
+            thread.join(SAY_EVERY)
+            took = f"{time.monotonic() - begun:.0f} s"
+            if not thread.is_alive():
+                break
+            self._say(f"compiling kernels: {took}")
+        self._say(f"kernels compiled within {took}")
 
     def _localize(
         self,
