@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from pixloc_ros import __version__
 from pixloc_ros.kept import kept_folder
 
 log = logging.getLogger(__name__)
@@ -145,7 +146,10 @@ def _key(what: str, names: list[str]) -> str:
     limits = sorted(
         (name, value) for name, value in os.environ.items() if name.startswith(_LIMITS)
     )
-    identity = [what, names, processor(), torch.get_num_threads(), versions, limits]
+    identity = [
+        *(what, names, processor(), torch.get_num_threads()),
+        *(__version__, versions, limits),
+    ]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
 

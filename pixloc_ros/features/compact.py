@@ -147,7 +147,6 @@ class CompactNetwork(FeatureNetwork):
     # the stages this adds up to (stride - 1) / 2 input pixels
     offsets = (0.5, 1.5, 7.5)
     channels = (32, 64, 128)
-    multiple = 16
     default_pyramid = ((320, 2), (640, 2), (640, 1), (640, 0))
     fast_pyramid = ((320, 2), (320, 1), (320, 0))
     area_resize = True
@@ -176,7 +175,7 @@ class CompactNetwork(FeatureNetwork):
 
     def forward(self, images: Tensor, finest: int = 0) -> NetworkOutput:
         height, width = images.shape[-2:]
-        padded = F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple))
+        padded = F.pad(images, (0, -width % 16, 0, -height % 16))
         taps = self.encoder(padded)
         features = [images.new_empty(0) for _ in self.strides]
         confidence = list(features)

@@ -107,7 +107,7 @@ class Extractor:
 
         sizes = ", ".join(f"{tuple(v.shape[2:])}: {self._sizes[s]}" for s, v in shrunk.items())
         choice = fastest(
-            f"{self._original.architecture} on {sizes}",
+            f"{self._original.architecture} {self._original.weights_hash()} on {sizes}",
             {name: way(name) for name in RUNTIMES},
             differs,
         )

@@ -45,8 +45,6 @@ class FeatureNetwork(nn.Module, ABC):
     """The same for processors on which the default takes too long."""
     area_resize: ClassVar[bool]
     """Whether images are averaged when shrunk (True) or sampled bilinearly (False)."""
-    multiple: ClassVar[int] = 1
-    """Images are padded by `forward`, on the right and below, to sides that this divides."""
 
     sigma_factors: tuple[float, float] = (1.0, 1.0)
     """On the standard deviations of translation and rotation, as `calibrate` found them."""

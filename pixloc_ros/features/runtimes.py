@@ -10,7 +10,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -67,7 +66,7 @@ class TorchRuntime:
 
 
 def to_onnx(folded: FeatureNetwork, levels: Sequence[int]) -> bytes:
-    """The maps of a folded network, for images of any size that `multiple` divides.
+    """The maps of a folded network, for images of any size.
 
     Raises ImportError where the package onnx is not installed.
     """
@@ -99,11 +98,6 @@ def to_onnx(folded: FeatureNetwork, levels: Sequence[int]) -> bytes:
         logger.setLevel(level)
 
 
-def _padded(image: Tensor, multiple: int) -> np.ndarray:
-    height, width = image.shape[-2:]
-    return F.pad(image, (0, -width % multiple, 0, -height % multiple)).numpy()
-
-
 class OnnxRuntime:
     """By ONNX Runtime. Raises ImportError where it is not installed."""
 
@@ -116,10 +110,9 @@ class OnnxRuntime:
         self._session = library.InferenceSession(
             to_onnx(folded, levels), options, providers=["CPUExecutionProvider"]
         )
-        self._multiple = folded.multiple
 
     def __call__(self, image: Tensor) -> Sequence[Tensor]:
-        outputs = self._session.run(None, {"image": _padded(image, self._multiple)})
+        outputs = self._session.run(None, {"image": image.numpy()})
         return [torch.from_numpy(output) for output in outputs]
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import pixloc_ros.localization.refinement as refinement_module
+from pixloc_ros import fastest
 from pixloc_ros.datasets.rendered_room import base_pose, make_room, mount
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import RUNTIMES, inference, read_image
@@ -179,6 +180,7 @@ def test_warmed_up_it_says_what_it_chose(room, network, monkeypatch):
     """And answers as before, up to the precision that was chosen."""
     ways = {name: RUNTIMES[name] for name in ("torch", "torch_bfloat16")}
     monkeypatch.setattr(inference, "RUNTIMES", ways)
+    monkeypatch.setattr(fastest, "kept_folder", lambda: None)
     frame = room.sequence.frames[2]
     image = read_image(room.sequence.images / frame.name)
     with PixMap(room.map_file) as pixmap:
