@@ -87,9 +87,9 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--speed",
-        choices=("accurate", "fast"),
-        help="of localizing in the map; fast looks at smaller images, for processors that are "
-        "weak or busy (default accurate)",
+        choices=("fast", "accurate", "exact"),
+        help="of localizing in the map: fast looks at smaller images, for processors that are "
+        "weak or busy; exact at ones of up to 1024 pixels (default accurate)",
     )
     parser.add_argument(
         "--levels",
@@ -306,7 +306,7 @@ def run(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     _check(given)
     network = network_of(given)
-    levels: Sequence[PyramidLevel] = default_levels(network, fast=given.speed == "fast")
+    levels: Sequence[PyramidLevel] = default_levels(network, given.speed or "accurate")
     if given.levels:
         levels = _levels(given.levels, len(network.strides))
     output = Path(given.output)

@@ -147,8 +147,11 @@ class CompactNetwork(FeatureNetwork):
     # the stages this adds up to (stride - 1) / 2 input pixels
     offsets = (0.5, 1.5, 7.5)
     channels = (32, 64, 128)
-    default_pyramid = ((320, 2), (640, 2), (640, 1), (640, 0))
-    fast_pyramid = ((320, 2), (320, 1), (320, 0))
+    speeds = {
+        "fast": ((320, 2), (320, 1), (320, 0)),
+        "accurate": ((320, 2), (640, 2), (640, 1), (640, 0)),
+        "exact": ((320, 2), (640, 2), (640, 1), (1024, 0)),
+    }
     area_resize = True
 
     def __init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -51,15 +52,10 @@ class Extractor:
     def __init__(self, network: FeatureNetwork, levels: Sequence[PyramidLevel]) -> None:
         self.device = network.device
         self._original, self._levels = network, tuple(levels)
-        # sizes of images from the smallest on, and the levels of the network on each
-        self._sizes = {
-            size: sorted({v.network_level for v in levels if v.image_size == size})
-            for size in sorted({level.image_size for level in levels})
-        }
         self._weights: dict[tuple[int, int], Tensor] = {}
         self._replay = Replay(self.device)
         self.runtime = "torch"
-        self._run = self._prepare("torch")
+        self._run: dict[tuple[int, ...], Runtime] = {}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -68,13 +64,30 @@ class Extractor:
             return torch.float16
         return torch.bfloat16 if self.runtime.endswith("bfloat16") else torch.float32
 
-    def _prepare(self, runtime: str) -> dict[int, Runtime]:
-        """What runs the network on images of each size."""
+    def _plan(self, width: int, height: int) -> dict[tuple[int, int], tuple[int, ...]]:
+        """Sizes to which an image is shrunk, from the smallest on, and the levels of the network
+        on each. Images are not enlarged: on small ones sizes fall together.
+        """
+        wanted: dict[tuple[int, int], set[int]] = {}
+        for level in self._levels:
+            size = resized_shape(width, height, level.image_size)
+            wanted.setdefault(size, set()).add(level.network_level)
+        return {size: tuple(sorted(wanted[size])) for size in sorted(wanted)}
+
+    def _prepare(self, runtime: str, levels: tuple[int, ...]) -> Runtime:
+        """What computes some levels."""
         if self.device.type == "cuda":
-            folded = fold_batch_norms(self._original)
-            return {s: TorchRuntime(folded, v, self.dtype) for s, v in self._sizes.items()}
-        make = RUNTIMES[runtime]
-        return {size: make(self._original, levels) for size, levels in self._sizes.items()}
+            return TorchRuntime(self._folded, levels, self.dtype)
+        return RUNTIMES[runtime](self._original, levels)
+
+    @cached_property
+    def _folded(self) -> FeatureNetwork:
+        return fold_batch_norms(self._original)
+
+    def _running(self, levels: tuple[int, ...]) -> Runtime:
+        if levels not in self._run:
+            self._run[levels] = self._prepare(self.runtime, levels)
+        return self._run[levels]
 
     @torch.no_grad()
     def choose(self, width: int, height: int, runtime: str = "auto") -> Choice | None:
@@ -88,32 +101,34 @@ class Extractor:
         if runtime != "auto":
             if runtime == self.runtime:
                 return None
+            plan = self._plan(width, height)
             try:
-                self._run = self._prepare(runtime)
+                self._run = {levels: self._prepare(runtime, levels) for levels in plan.values()}
             except (ImportError, RuntimeError) as error:
                 raise InputError(f"runtime {runtime}: {error}") from None
             self.runtime = runtime
             return None
         image = _texture(width, height)
-        area = self._original.area_resize
-        shrunk = {size: to_tensor(image, size, area)[None] for size in self._sizes}
+        shrunk = self._shrunk(image)
+        wanted = list(self._plan(width, height).values())
 
         def way(name: str) -> Callable[[], Callable[[], list[Sequence[Tensor]]]]:
             def prepare() -> Callable[[], list[Sequence[Tensor]]]:
-                run = self._prepare(name)
-                return lambda: [run[size](part) for size, part in shrunk.items()]
+                runs = [self._prepare(name, levels) for levels in wanted]
+                return lambda: [run(part) for run, part in zip(runs, shrunk, strict=True)]
 
             return prepare
 
-        sizes = ", ".join(f"{tuple(v.shape[2:])}: {self._sizes[s]}" for s, v in shrunk.items())
         choice = fastest(
-            f"{self._original.architecture} {self._original.weights_hash()} on {sizes}",
+            f"{self._original.architecture} {self._original.weights_hash()} "
+            f"{self._plan(width, height)}",
             {name: way(name) for name in RUNTIMES},
             differs,
         )
         if choice.name != self.runtime:
-            self._run = self._prepare(choice.name)
-            self.runtime = choice.name
+            self._run, self.runtime = {}, choice.name
+            for levels in wanted:
+                self._running(levels)
         return choice
 
     @torch.no_grad()
@@ -143,16 +158,19 @@ class Extractor:
             )
         return ImagePyramid(tuple(levels), descriptor)
 
-    def _extract_cpu(self, image: np.ndarray) -> list[Tensor]:
+    def _shrunk(self, image: np.ndarray) -> list[Tensor]:
+        height, width = image.shape[:2]
         area = self._original.area_resize
-        return self._maps([to_tensor(image, size, area)[None] for size in self._sizes])
+        return [to_tensor(image, max(size), area)[None] for size in self._plan(width, height)]
+
+    def _extract_cpu(self, image: np.ndarray) -> list[Tensor]:
+        return self._maps(self._shrunk(image), image.shape[1], image.shape[0])
 
     def _extract(self, image: Tensor) -> list[Tensor]:
         """From the bytes (H, W, 3) of an image on the device."""
         height, width = image.shape[:2]
         images = []
-        for size in self._sizes:
-            w, h = resized_shape(width, height, size)
+        for w, h in self._plan(width, height):
             planes = image.permute(2, 0, 1).float()
             if (w, h) != (width, height):
                 along_y, along_x = self._weights[height, h], self._weights[width, w]
@@ -160,30 +178,36 @@ class Extractor:
                 if self._original.area_resize:
                     planes = planes.round()  # as bytes, from which the map was made
             images.append(planes[None] / 255)
-        return self._maps(images)
+        return self._maps(images, width, height)
 
     def _prepare_resizing(self, width: int, height: int) -> None:
-        """Have the weights of all resizes on the device before they are recorded."""
-        for size in self._sizes:
-            smaller = resized_shape(width, height, size)
+        """Have networks and the weights of resizes on the device before they are recorded."""
+        for smaller, levels in self._plan(width, height).items():
+            self._running(levels)
             for sides in zip((width, height), smaller, strict=True):
                 if sides not in self._weights:
                     weights = shrinking(*sides, self._original.area_resize)
                     self._weights[sides] = weights.to(self.device)
 
-    def _maps(self, images: Sequence[Tensor]) -> list[Tensor]:
-        """Features and confidence of each level, and the descriptor; images: one a size."""
+    def _maps(self, images: Sequence[Tensor], width: int, height: int) -> list[Tensor]:
+        """Features and confidence of each level, and the descriptor, of an image of this size.
+
+        images: what it was shrunk to, as planned.
+        """
+        plan = self._plan(width, height)
         outputs = {
-            size: self._run[size](image) for size, image in zip(self._sizes, images, strict=True)
+            size: self._running(levels)(image)
+            for (size, levels), image in zip(plan.items(), images, strict=True)
         }
         kept = torch.float32 if self.device.type == "cpu" else self.dtype
         maps = []
         for level in self._levels:
-            at = 2 * self._sizes[level.image_size].index(level.network_level)
-            features, confidence = outputs[level.image_size][at : at + 2]
+            size = resized_shape(width, height, level.image_size)
+            at = 2 * plan[size].index(level.network_level)
+            features, confidence = outputs[size][at : at + 2]
             # (C, H, W) of which the channels of a cell lie together
             maps += [features.to(kept).movedim(-1, 0), confidence]
-        encoding = outputs[next(iter(self._sizes))][-1]
+        encoding = outputs[next(iter(plan))][-1]
         return [*maps, self._original.describe(encoding)[0]]
 
 

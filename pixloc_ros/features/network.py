@@ -39,10 +39,10 @@ class FeatureNetwork(nn.Module, ABC):
     strides: ClassVar[tuple[int, ...]]
     offsets: ClassVar[tuple[float, ...]]
     channels: ClassVar[tuple[int, ...]]
-    default_pyramid: ClassVar[tuple[tuple[int, int], ...]]
-    """(longest image side in pixels, level) of each alignment step, coarse to fine."""
-    fast_pyramid: ClassVar[tuple[tuple[int, int], ...]]
-    """The same for processors on which the default takes too long."""
+    speeds: ClassVar[dict[str, tuple[tuple[int, int], ...]]]
+    """(longest image side in pixels, level) of each alignment step, coarse to fine: `accurate` is
+    the default, `fast` for processors on which that takes too long, `exact` looks closer.
+    """
     area_resize: ClassVar[bool]
     """Whether images are averaged when shrunk (True) or sampled bilinearly (False)."""
 

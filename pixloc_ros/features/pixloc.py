@@ -79,8 +79,11 @@ class PixLocNetwork(FeatureNetwork):
     strides = (1, 4, 16)
     offsets = (0.0, 0.0, 0.0)
     channels = (32, 128, 128)
-    default_pyramid = ((1024, 2), (1024, 1), (1024, 0))
-    fast_pyramid = ((512, 2), (512, 1), (512, 0))
+    speeds = {
+        "fast": ((512, 2), (512, 1), (512, 0)),
+        "accurate": ((1024, 2), (1024, 1), (1024, 0)),
+        "exact": ((1024, 2), (1024, 1), (1024, 0)),
+    }
     area_resize = False
 
     _mean: Tensor

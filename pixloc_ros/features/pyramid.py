@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixloc_ros.features.image import check_image, to_tensor
+from pixloc_ros.features.image import check_image, resized_shape, to_tensor
 from pixloc_ros.features.network import FeatureNetwork
 from pixloc_ros.geometry import Camera
 
@@ -70,12 +70,13 @@ def extract_pyramid(
     image = check_image(image)
     height, width = image.shape[:2]
     outputs = {}
-    for size in sorted({level.image_size for level in levels}):
-        tensor = to_tensor(image, size, network.area_resize).to(network.device)
-        outputs[size] = (tensor.shape[-2:], network(tensor[None]))
+    for size in sorted({resized_shape(width, height, level.image_size) for level in levels}):
+        tensor = to_tensor(image, max(size), network.area_resize).to(network.device)
+        outputs[size] = network(tensor[None])
     maps = []
     for level in levels:
-        (h, w), output = outputs[level.image_size]
+        w, h = resized_shape(width, height, level.image_size)
+        output = outputs[w, h]
         number = level.network_level
         stride = network.strides[number]
         features = output.features[number][0]
@@ -87,11 +88,10 @@ def extract_pyramid(
                 offset=network.offsets[number] / stride,
             )
         )
-    smallest = outputs[min(outputs)][1]
+    smallest = outputs[min(outputs)]
     return ImagePyramid(tuple(maps), network.describe(smallest.encoding)[0])
 
 
-def default_levels(network: FeatureNetwork, fast: bool = False) -> tuple[PyramidLevel, ...]:
-    """The steps that a network asks for; fast: those for a weak processor."""
-    pyramid = network.fast_pyramid if fast else network.default_pyramid
-    return tuple(PyramidLevel(size, level) for size, level in pyramid)
+def default_levels(network: FeatureNetwork, speed: str = "accurate") -> tuple[PyramidLevel, ...]:
+    """The steps that a network asks for at one of its `speeds`."""
+    return tuple(PyramidLevel(size, level) for size, level in network.speeds[speed])

@@ -397,7 +397,7 @@ def test_build_map_makes_a_map_for_weak_processors(room, network, tmp_path, caps
     assert main([str(a) for a in [*build, "--speed", "fast"]]) == 0
     frame = room.sequence.frames[3]
     with PixMap(map_file) as pixmap:
-        assert pixmap.header.levels == default_levels(network, fast=True)
+        assert pixmap.header.levels == default_levels(network, "fast")
         assert {level.image_size for level in pixmap.header.levels} == {320}
         image = read_image(room.sequence.images / frame.name)
         result = Localizer(pixmap, network).localize(image, frame.camera)

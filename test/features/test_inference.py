@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from pixloc_ros.errors import InputError
-from pixloc_ros.features import RUNTIMES, Extractor, PyramidLevel, extract_pyramid, read_image
+from pixloc_ros.features import (
+    RUNTIMES,
+    Extractor,
+    PyramidLevel,
+    default_levels,
+    extract_pyramid,
+    read_image,
+)
 from pixloc_ros.features.compact import CompactNetwork
 from pixloc_ros.features.folding import fold_batch_norms, fold_padding
 from pixloc_ros.features.image import to_tensor
@@ -112,6 +119,33 @@ def test_the_way_of_a_gpu_is_the_way_of_a_processor(network, image, monkeypatch)
     )
     ours = (sides[0] @ planes @ sides[1].T).round() / 255
     assert float((ours - smaller).abs().max()) < 1.01 / 255
+
+
+def test_sizes_that_fall_together_are_computed_once(network, image, monkeypatch):
+    """An image is not enlarged: on a small one, what `exact` adds is no second image."""
+    levels = default_levels(network, "exact")
+    extract, asked = Extractor(network, levels), []
+    prepare = extract._prepare
+
+    def counted(runtime, wanted):
+        run = prepare(runtime, wanted)
+
+        def answer(shrunk):
+            asked.append((tuple(shrunk.shape[2:]), wanted))
+            return run(shrunk)
+
+        return answer
+
+    monkeypatch.setattr(extract, "_prepare", counted)
+    small, wanted = extract(image), extract_pyramid(network, image, levels)
+    assert asked == [((240, 320), (2,)), ((480, 640), (0, 1, 2))]
+    for a, b in zip(wanted.levels, small.levels, strict=True):
+        assert (a.scale, a.offset) == (b.scale, b.offset)
+        assert float((a.features - b.features).norm() / a.features.norm()) < 1e-3
+    asked.clear()
+    large = extract(cv2.resize(image, (1280, 960)))
+    assert asked == [((240, 320), (2,)), ((480, 640), (1, 2)), ((768, 1024), (0,))]
+    assert large.levels[-1].features.shape == (32, 384, 512)
 
 
 @pytest.mark.parametrize("finest", [1, 2])
