@@ -116,7 +116,7 @@ def test_hdf5_is_not_left_in_the_middle(tmp_path, monkeypatch, when):
             # more than HDF5 keeps in memory
             rows = 1_000_000
             writer = MapWriter(file, [8])
-            writer.append(np.ones(rows), [(np.zeros((rows, 8)), np.zeros(rows))])
+            writer.append(np.ones(rows), [(np.zeros((rows, 8)), np.zeros(rows))], None)
             now.append("close")
 
     monkeypatch.setattr(builder._Disk, "write", interrupting)

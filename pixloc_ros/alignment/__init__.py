@@ -5,6 +5,7 @@ from pixloc_ros.alignment.covariance import condition_number, pose_covariance
 from pixloc_ros.alignment.damping import damped_step, learned_damping
 from pixloc_ros.alignment.kernels import linearize
 from pixloc_ros.alignment.levenberg_marquardt import align, optimize_level
+from pixloc_ros.alignment.patch_tracking import PatchTracks, track_patches
 from pixloc_ros.alignment.problem import (
     AlignmentProblem,
     LinearSystem,
@@ -13,6 +14,7 @@ from pixloc_ros.alignment.problem import (
     QueryMap,
     RigProblem,
 )
+from pixloc_ros.alignment.reprojection import ReprojectionFit, SeenPoints, fit_reprojections
 from pixloc_ros.alignment.rig import linearize_rig
 
 __all__ = [
@@ -20,15 +22,20 @@ __all__ = [
     "LMOptions",
     "LMResult",
     "LinearSystem",
+    "PatchTracks",
     "QueryMap",
+    "ReprojectionFit",
     "RigProblem",
+    "SeenPoints",
     "align",
     "average_observations",
     "condition_number",
     "damped_step",
+    "fit_reprojections",
     "learned_damping",
     "linearize",
     "linearize_rig",
     "optimize_level",
     "pose_covariance",
+    "track_patches",
 ]

@@ -8,6 +8,7 @@ from pixloc_ros.features.checkpoint import (
     read_training,
     save_network,
 )
+from pixloc_ros.features.grey import PATCH_SIDE, cut_patches, grey_camera, grey_values
 from pixloc_ros.features.image import check_image, shrink
 from pixloc_ros.features.inference import Extractor
 from pixloc_ros.features.network import FeatureNetwork, NetworkOutput
@@ -22,6 +23,7 @@ from pixloc_ros.features.runtimes import RUNTIMES
 from pixloc_ros.sensors import ImageError, read_image
 
 __all__ = [
+    "PATCH_SIDE",
     "RUNTIMES",
     "CheckpointError",
     "Extractor",
@@ -32,8 +34,11 @@ __all__ = [
     "NetworkOutput",
     "PyramidLevel",
     "check_image",
+    "cut_patches",
     "default_levels",
     "extract_pyramid",
+    "grey_camera",
+    "grey_values",
     "load_network",
     "new_network",
     "open_network",

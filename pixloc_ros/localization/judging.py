@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from pixloc_ros.alignment import LinearSystem, condition_number, pose_covariance
 from pixloc_ros.localization.gating import GateOptions, InlierModel, gate
+from pixloc_ros.localization.patches import PatchFit
 from pixloc_ros.localization.refinement import Query, Solution
 from pixloc_ros.localization.result import (
     InlierStatistics,
@@ -80,6 +82,14 @@ class Judge:
             reprojections=self._reprojections(solution, queries, best),
         )
         return answer, best
+
+    def judge_patches(
+        self, answer: LocalizationResult, fit: PatchFit | None
+    ) -> LocalizationResult:
+        """A believed answer at the pose that patches say."""
+        if fit is None:
+            return answer
+        return replace(answer, cam_from_map=fit.rig_from_map, covariance=fit.fit.covariance())
 
     def _shift(self, solution: Solution, queries: Sequence[Query], best: int) -> float:
         """Median way of the points of all views, in pixels, from the level before the finest to

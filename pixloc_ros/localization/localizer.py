@@ -24,6 +24,7 @@ from pixloc_ros.localization.matching import (
     Matches,
     poses_of_matches,
 )
+from pixloc_ros.localization.patches import PatchRefinement
 from pixloc_ros.localization.products import PRODUCTS
 from pixloc_ros.localization.refinement import Query, Refinement, Start
 from pixloc_ros.localization.result import LocalizationResult, Prior, Refusal, Status
@@ -40,6 +41,7 @@ class LocalizerOptions:
 
     references: whose points are matched or aligned with. match_points: most points that are
     matched. starts: poses of matches that are aligned. points: observations used for alignment.
+    patches: observations whose grey values are looked for at the end; 0 looks for none.
     hypotheses: of a vague prior. kernel_alpha, kernel_scale: see
     `geometry.RobustKernel`.
     """
@@ -49,6 +51,7 @@ class LocalizerOptions:
     starts: int = 2
     hypotheses: int = 4
     points: int = 1200
+    patches: int = 4000
     kernel_alpha: float = 0.0
     kernel_scale: float = 0.1
     runtime: str = "auto"
@@ -59,6 +62,7 @@ class LocalizerOptions:
     def __post_init__(self) -> None:
         require_range(self, 1, 1000, "references", "starts", "hypotheses")
         require_range(self, 10, 100_000, "match_points", "points")
+        require_range(self, 0, 100_000, "patches")
         require_range(self, -1000, 2, "kernel_alpha")
         require_range(self, 1e-6, 1e6, "kernel_scale")
         for name, known in (("runtime", RUNTIMES), ("product", PRODUCTS)):
@@ -148,6 +152,7 @@ class Localizer:
             RobustKernel(options.kernel_alpha, options.kernel_scale),
             options.lm,
         )
+        self._patches = PatchRefinement(pixmap, self.store, options.patches)
         self._matcher = Matcher(self.store, len(pixmap), options.match_points)
         self._judge = Judge(pixmap, options.gate, network.sigma_factors)
 
@@ -276,7 +281,7 @@ class Localizer:
     def _query(self, view: View) -> Query:
         camera = view.camera.to("cpu", torch.float64)
         pose = view.cam_from_rig.to("cpu", torch.float64)
-        return Query(self.extract(view.image), camera, pose)
+        return Query(view.image, self.extract(view.image), camera, pose)
 
     def _seen(self, query: Query, rig_from_map: Pose) -> list[int]:
         """References that cover what a view sees from a pose of the rig."""
@@ -338,6 +343,10 @@ class Localizer:
             solution = self._refinement.align(queries, start, self._tracing)
         with watch("gate"):
             answer, best = self._judge.judge(solution, queries)
+        if answer.ok and self._patches.wanted():
+            with watch("patches"):
+                fit = self._patches.fit(queries, start.references, answer.cam_from_map)
+                answer = self._judge.judge_patches(answer, fit)
         if not self._tracing:
             return answer
         trace = self._refinement.trace(solution, best, self._judge.thresholds)

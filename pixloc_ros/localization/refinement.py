@@ -39,6 +39,7 @@ KEPT = 2
 class Query:
     """A view and what the network made of it; camera and pose in float64."""
 
+    image: np.ndarray
     pyramid: ImagePyramid
     camera: Camera
     cam_from_rig: Pose

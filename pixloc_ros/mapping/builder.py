@@ -20,7 +20,13 @@ from typing_extensions import Buffer
 from pixloc_ros import ray_crew
 from pixloc_ros.crew import Lost, spread
 from pixloc_ros.errors import InputError, require_room
-from pixloc_ros.features import FeatureNetwork, ImageError, PyramidLevel, default_levels
+from pixloc_ros.features import (
+    PATCH_SIDE,
+    FeatureNetwork,
+    ImageError,
+    PyramidLevel,
+    default_levels,
+)
 from pixloc_ros.interrupts import held, interruptible, let_through
 from pixloc_ros.mapping.approximate import make_index
 from pixloc_ros.mapping.sampling import Sample, Sighting, read_sample, sampler_of
@@ -129,12 +135,18 @@ def _locked(temporary: Path, path: Path) -> IO[bytes]:
 
 
 class MapWriter:
-    """Appends the observations of one reference after the other."""
+    """Appends the observations of one reference after the other.
 
-    def __init__(self, file: h5py.File, widths: Sequence[int]) -> None:
+    patches: whether they have grey values.
+    """
+
+    def __init__(self, file: h5py.File, widths: Sequence[int], patches: bool = True) -> None:
         self.file = file
         self.offsets = [0]
         self._point = self._growing("observations/point", (), np.int32)
+        self._patch = None
+        if patches:
+            self._patch = self._growing("observations/patch", (PATCH_SIDE, PATCH_SIDE), np.uint8)
         self._levels = [
             (
                 self._growing(f"levels/{i}/features", (width,), np.float16),
@@ -148,8 +160,17 @@ class MapWriter:
             name, (0, *row), dtype, maxshape=(None, *row), chunks=(1024, *row)
         )
 
-    def append(self, points: np.ndarray, samples: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+    def append(
+        self,
+        points: np.ndarray,
+        samples: Sequence[tuple[np.ndarray, np.ndarray]],
+        patches: np.ndarray | None,
+    ) -> None:
         first, last = self.offsets[-1], self.offsets[-1] + len(points)
+        if self._patch is not None:
+            self._patch.resize(last, axis=0)
+            # of a map without any that is merged with one that has them: none of them is found
+            self._patch[first:last] = 0 if patches is None else patches
         self._point.resize(last, axis=0)
         self._point[first:last] = points
         for (features, confidence), (f, c) in zip(self._levels, samples, strict=True):
@@ -212,7 +233,7 @@ def build_map(
     model = in_order_of_sight(keep_long_tracks(model, min_track_length))
     levels = tuple(levels or default_levels(network))
     widths = [network.channels[level.network_level] for level in levels]
-    size = len(model.observed) * (2 * sum(widths) + 2 * len(widths) + 4)
+    size = len(model.observed) * (2 * sum(widths) + 2 * len(widths) + PATCH_SIDE**2 + 4)
     require_room(output.parent, size)
     if pieces is not None:
         pieces.mkdir(parents=True, exist_ok=True)
@@ -230,7 +251,7 @@ def build_map(
         told = _counted(answers, len(sightings), progress)
         for number, sample in enumerate(interruptible(_in_order(told))):
             seen = model.observed[model.offsets[number] : model.offsets[number + 1]]
-            writer.append(seen[sample.kept], sample.levels)
+            writer.append(seen[sample.kept], sample.levels, sample.patches)
             descriptors.append(sample.descriptor)
         if writer.offsets[-1] == 0:
             raise ModelError(f"{output}: no point projects into the image that observes it")

@@ -64,7 +64,7 @@ def write_part(
     if not len(model.names) or not len(model.observed):
         raise MapError(f"{output}: nothing would be left")
     with atomic_map(Path(output)) as file:
-        writer = MapWriter(file, pixmap.widths)
+        writer = MapWriter(file, pixmap.widths, pixmap.has_patches)
         for place, number in enumerate(interruptible(np.flatnonzero(references).tolist())):
             _copy(writer, pixmap, number, model, place, points)
         descriptors = pixmap.descriptor_rows(np.flatnonzero(references))
@@ -83,7 +83,8 @@ def _copy(
     kept = torch.from_numpy(points[seen.points.numpy()])
     observed = model.observed[model.offsets[place] : model.offsets[place + 1]]
     levels = zip(seen.features, seen.confidence, strict=True)
-    writer.append(observed, [(f[kept].numpy(), c[kept].numpy()) for f, c in levels])
+    patches = None if seen.patches is None else seen.patches[kept].numpy()
+    writer.append(observed, [(f[kept].numpy(), c[kept].numpy()) for f, c in levels], patches)
 
 
 def merge(maps: Sequence[PixMap], output: str | os.PathLike[str]) -> None:
@@ -123,7 +124,7 @@ def merge(maps: Sequence[PixMap], output: str | os.PathLike[str]) -> None:
     )
     place = 0
     with atomic_map(Path(output)) as file:
-        writer = MapWriter(file, first.widths)
+        writer = MapWriter(file, first.widths, any(m.has_patches for m in maps))
         for pixmap in maps:
             everything = np.ones(len(pixmap.model.points), bool)
             for number in interruptible(range(len(pixmap))):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pixloc_ros.features import PATCH_SIDE
 from pixloc_ros.mapping.map_file import PixMap
 
 MIB = 2**20
@@ -34,7 +35,8 @@ class FeatureStore:
     others: maps of the same levels, open at the same time, that share the tables.
 
     features[i]: (rows, C_i) half; confidence[i]: (rows,) half; i as the map's levels.
-    point: (rows,) index in the map; xyz: (rows, 3) float64, map frame, on the processor.
+    On the processor: point: (rows,) index in the map; xyz: (rows, 3) float64, map frame;
+    patches: (rows, S, S) uint8, or no rows where none of the maps has them.
     """
 
     def __init__(
@@ -46,7 +48,9 @@ class FeatureStore:
         others: Sequence[PixMap] = (),
     ) -> None:
         maps, widths = [pixmap, *others], pixmap.widths
-        wanted = int(room_mb * MIB / (2 * sum(widths) + 2 * len(widths) + OWN_BYTES))
+        patches = any(m.has_patches for m in maps)
+        each = 2 * sum(widths) + 2 * len(widths) + OWN_BYTES + PATCH_SIDE**2 * patches
+        wanted = int(room_mb * MIB / each)
         # twice: while some are read, none of those asked for with them is overwritten twice
         most = max(int(m.observation_counts.max(initial=1)) for m in maps)
         total = sum(m.observation_count for m in maps)
@@ -59,6 +63,8 @@ class FeatureStore:
         self.confidence = tuple(table(self.capacity) for _ in widths)
         self.point = torch.zeros(self.capacity, dtype=torch.int64)
         self.xyz = torch.zeros(self.capacity, 3, dtype=torch.float64)
+        held = self.capacity if patches else 0
+        self.patches = torch.zeros(held, PATCH_SIDE, PATCH_SIDE, dtype=torch.uint8)
         self._device, self._tables = device, _Tables()
         self._serve(pixmap)
 
@@ -72,7 +78,7 @@ class FeatureStore:
         return shared
 
     def nbytes(self) -> int:
-        tables = (*self.features, *self.confidence, self.point, self.xyz)
+        tables = (*self.features, *self.confidence, self.point, self.xyz, self.patches)
         return sum(t.nelement() * t.element_size() for t in tables)
 
     def counts(self, references: Sequence[int]) -> np.ndarray:
@@ -102,6 +108,8 @@ class FeatureStore:
                 del tables.held[other]
         self.point[begin:end] = loaded.points
         self.xyz[begin:end] = loaded.xyz
+        if len(self.patches):
+            self.patches[begin:end] = 0 if loaded.patches is None else loaded.patches
         for level, (features, confidence) in enumerate(
             zip(loaded.features, loaded.confidence, strict=True)
         ):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixloc_ros.features import FeatureNetwork
+from pixloc_ros.features import PATCH_SIDE, FeatureNetwork
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.mapping.scattered import Names, read_ranges, read_rows
 from pixloc_ros.mapping.schema import FORMAT, VERSION, MapError, MapHeader, checksum
@@ -35,12 +35,14 @@ class ReferenceFeatures:
 
     points: (n,) indices into the map's points. xyz: (n, 3) float64, map frame, metres.
     features[i]: (n, C_i) half, unit norm; confidence[i]: (n,) half; i as the map's levels.
+    patches: (n, S, S) uint8, grey values around the points; None in maps without them.
     """
 
     points: Tensor
     xyz: Tensor
     features: tuple[Tensor, ...]
     confidence: tuple[Tensor, ...]
+    patches: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class PixMap:
         self.translation = file["references/translation"][:]
         self.offsets = file["observations/offsets"][:]
         self._observed, self._xyz = file["observations/point"], file["points/xyz"]
+        self._patch = file.get("observations/patch")
         self._check_structure()
         self.cameras = tuple(entry.camera() for entry in self.camera_entries)
         levels = range(len(self.header.levels))
@@ -120,6 +123,9 @@ class PixMap:
         wrong = next((name for name, length in lengths.items() if length != count), None)
         if wrong or count == 0:
             raise MapError(f"{self.path}: damaged map ({wrong or 'names'} of {count} references)")
+        side = (observations, PATCH_SIDE, PATCH_SIDE)
+        if self._patch is not None and self._patch.shape != side:
+            raise MapError(f"{self.path}: damaged map (patches of shape {self._patch.shape})")
         steps = np.diff(self.offsets)
         if self.offsets[0] != 0 or self.offsets[-1] != observations or (steps < 0).any():
             raise MapError(f"{self.path}: damaged map (observation offsets)")
@@ -178,6 +184,11 @@ class PixMap:
     def widths(self) -> tuple[int, ...]:
         """Channels of each level."""
         return tuple(int(features.shape[1]) for features, _ in self._levels)
+
+    @property
+    def has_patches(self) -> bool:
+        """Whether observations have grey values around them."""
+        return self._patch is not None
 
     @property
     def descriptor_width(self) -> int:
@@ -297,6 +308,7 @@ class PixMap:
                 torch.from_numpy(self.xyz(points)),
                 tuple(torch.from_numpy(features[rows]) for features, _ in self._levels),
                 tuple(torch.from_numpy(confidence[rows]) for _, confidence in self._levels),
+                None if self._patch is None else torch.from_numpy(self._patch[rows]),
             )
         except OSError as error:
             raise MapError(

@@ -24,7 +24,10 @@ from pixloc_ros.features import (
     ImageError,
     ImagePyramid,
     PyramidLevel,
+    cut_patches,
     extract_pyramid,
+    grey_camera,
+    grey_values,
     read_image,
 )
 from pixloc_ros.geometry import Camera, FeatureTable, Pose
@@ -50,11 +53,13 @@ class Sighting:
 @dataclass(frozen=True)
 class Sample:
     """kept: (n,) which of the points can be sampled. levels: features (k, C) and confidence (k,)
-    of those, half precision. descriptor: (D,) float32.
+    of those, half precision. patches: (k, S, S) uint8, see `features.cut_patches`.
+    descriptor: (D,) float32.
     """
 
     kept: np.ndarray
     levels: tuple[tuple[np.ndarray, np.ndarray], ...]
+    patches: np.ndarray
     descriptor: np.ndarray
 
 
@@ -136,11 +141,13 @@ class Sampler:
                 f"its camera has {entry.width} x {entry.height}"
             )
         pyramid = self._extract(image)
-        points = torch.from_numpy(sighting.points)
-        kept, levels = sample_points(pyramid, entry.camera(), sighting.pose(), points)
+        points, camera, pose = torch.from_numpy(sighting.points), entry.camera(), sighting.pose()
+        kept, levels = sample_points(pyramid, camera, pose, points)
+        pixels, _ = grey_camera(camera).project(pose.transform(points[kept]))
         return Sample(
             kept.numpy(),
             tuple((features.half().numpy(), c.half().numpy()) for features, c in levels),
+            cut_patches(grey_values(image), pixels).numpy(),
             pyramid.descriptor.cpu().numpy().astype(np.float32),
         )
 
@@ -149,17 +156,21 @@ def read_sample(piece: Path) -> Sample:
     """A sample from its file. Raises InputError for one that is missing or damaged."""
     try:
         with np.load(piece) as arrays:
-            count = (len(arrays.files) - 2) // 2
+            count = (len(arrays.files) - 3) // 2
             levels = tuple(
                 (arrays[f"features{i}"], arrays[f"confidence{i}"]) for i in range(count)
             )
-            return Sample(arrays["kept"], levels, arrays["descriptor"])
+            return Sample(arrays["kept"], levels, arrays["patches"], arrays["descriptor"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{piece}: damaged ({error})") from None
 
 
 def _write(piece: Path, sample: Sample) -> None:
-    arrays: dict[str, Any] = {"kept": sample.kept, "descriptor": sample.descriptor}
+    arrays: dict[str, Any] = {
+        "kept": sample.kept,
+        "patches": sample.patches,
+        "descriptor": sample.descriptor,
+    }
     for number, (features, confidence) in enumerate(sample.levels):
         arrays[f"features{number}"], arrays[f"confidence{number}"] = features, confidence
     temporary = piece.with_suffix(f".{os.getpid()}.partial")

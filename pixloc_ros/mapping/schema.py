@@ -8,6 +8,7 @@
     /references/index    faiss's bytes, and /references/descriptor_mean (D,), of large maps
     /points/xyz          (P, 3) float64, metres   /points/track_length (P,) int32
     /observations/offsets (R + 1,) int64          /observations/point (M,) int32
+    /observations/patch  (M, S, S) uint8, grey values around the point; not in older maps
     /levels/<i>/features (M, C_i) float16         /levels/<i>/confidence (M,) float16
     /levels/<i>/matching, /levels/<i>/unrelated   (Q,) float32 quantiles of squared residuals
 

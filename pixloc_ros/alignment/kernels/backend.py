@@ -19,10 +19,10 @@ def is_cold(device: torch.device) -> bool:
     try:
         if device.type != "cpu":
             return False
-        from pixloc_ros.alignment.kernels import cpu
+        from pixloc_ros.alignment.kernels import compiled
     except (ImportError, RuntimeError):
         return False
-    return not cpu.is_kept()
+    return not compiled.is_kept()
 
 
 @cache
@@ -41,9 +41,9 @@ def fused(device: torch.device) -> ModuleType | None:
 
             return cuda
         if device.type == "cpu":
-            from pixloc_ros.alignment.kernels import cpu
+            from pixloc_ros.alignment.kernels import compiled, cpu
 
-            cpu.compile_apart()
+            compiled.compile_apart()
             return cpu
         raise ImportError("no kernels for such a device")
     except (ImportError, RuntimeError) as error:  # numba raises the latter without a cache folder

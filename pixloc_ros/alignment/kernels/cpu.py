@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
-import numba
 import numpy as np
 import torch
 from numba import njit, prange
 from torch import Tensor
 
 from pixloc_ros.alignment.kernels import packing as p
-from pixloc_ros.alignment.kernels.cache import use_writable_cache
+from pixloc_ros.alignment.kernels.compiled import threads, use_writable_cache
 from pixloc_ros.alignment.kernels.packing import PackedLevel
 from pixloc_ros.alignment.kernels.reference import UNRELATED
 from pixloc_ros.alignment.problem import AlignmentProblem, LMOptions, QueryMap
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.geometry.lens import MIN_DEPTH, Lens
 
-log = logging.getLogger(__name__)
 use_writable_cache(__file__)
 
 
@@ -540,53 +530,7 @@ def _kernel(level: PackedLevel) -> tuple[tuple[int, np.float32, np.float32], np.
     return (kind, _F(alpha), _F(scale)), _F(float(unseen))
 
 
-# where numba has neither OpenMP nor TBB, two callers at once end the process
-_ONE_AT_A_TIME = threading.Lock()
-
-
-@contextmanager
-def _threads() -> Iterator[None]:
-    """As many as torch has."""
-    with _ONE_AT_A_TIME:
-        threads, most = torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS
-        numba.set_num_threads(max(1, min(threads, most)))
-        yield
-        # numba's first launch gives OpenMP, and torch with it, as many as it has itself
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
-
-
-def is_kept() -> bool:
-    """Whether numba's cache has what this file compiles to."""
-    folder = Path(_optimize.stats.cache_path or os.devnull)
-    kept = folder.glob(f"{Path(__file__).stem}._optimize-*.nbi")
-    return any(file.stat().st_mtime >= Path(__file__).stat().st_mtime for file in kept)
-
-
-def compile_apart() -> None:
-    """Have a process of its own compile what numba's cache lacks.
-
-    What numba has just compiled rounds otherwise than the same loaded from its cache: this way
-    every process gives the same poses to the last digit.
-    """
-    if is_kept():
-        return
-    paths = os.pathsep.join(path or os.curdir for path in sys.path)
-    command = [sys.executable, "-c", f"from {__name__} import compile_all; compile_all()"]
-    try:
-        # whatever happens to it, this process can compile for itself
-        subprocess.run(
-            command,
-            env={**os.environ, "PYTHONPATH": paths},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=300,
-        )
-    except (OSError, subprocess.SubprocessError):
-        log.debug("kernels are not compiled apart", exc_info=True)
-
-
-def compile_all() -> None:
+def compile_now() -> None:
     """Align a point with nothing."""
     camera = Camera.from_colmap("PINHOLE", 16, 16, [16.0, 16.0, 8.0, 8.0]).to(torch.float32)
     problem = AlignmentProblem(
@@ -607,7 +551,7 @@ def optimize(level: PackedLevel, state: Tensor, damping: Tensor, options: LMOpti
     kernel, unseen = _kernel(level)
     tasks = -(-len(level.camera_of) // BLOCKS)
     partial = np.zeros((len(state), tasks, _SUMS), np.float32)
-    with _threads():
+    with threads():
         _optimize(
             *_arrays(level), state.numpy(), damping.float().numpy(), kernel, unseen,
             options.iterations, _F(options.tolerance), options.reject_steps,
@@ -622,6 +566,6 @@ def contributions(level: PackedLevel, state: Tensor) -> Tensor:
     asked = p.fresh_state(p.poses(state)).numpy()
     parts = np.zeros((len(state), len(level.points), _POINT), np.float32)
     partial = np.zeros((len(state), tasks, _SUMS), np.float32)
-    with _threads():
+    with threads():
         _evaluate(*_arrays(level), asked, kernel, unseen, partial, parts)
     return torch.from_numpy(parts)

@@ -69,8 +69,8 @@ def test_the_first_launch_leaves_torch_its_threads():
     """Sums over threads differ in their last digits: all answers must be of as many."""
     code = (
         "import torch; torch.set_num_threads(1)\n"
-        "from pixloc_ros.alignment.kernels import cpu\n"
-        "cpu.compile_all(); print(torch.get_num_threads())"
+        "from pixloc_ros.alignment.kernels import compiled\n"
+        "compiled.compile_all(); print(torch.get_num_threads())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,

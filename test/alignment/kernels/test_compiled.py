@@ -12,13 +12,13 @@ import pytest
 
 import pixloc_ros
 from pixloc_ros import kept
-from pixloc_ros.alignment.kernels import cache
+from pixloc_ros.alignment.kernels import compiled
 
 
 @pytest.fixture
 def nowhere(monkeypatch, tmp_path):
     """Neither the package nor a home can be written; the folder for temporary files can."""
-    monkeypatch.setattr(cache, "is_writable", lambda folder: False)
+    monkeypatch.setattr(compiled, "is_writable", lambda folder: False)
     monkeypatch.setattr(kept.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
     return tmp_path / f"pixloc_ros-{os.getuid()}"
@@ -26,12 +26,12 @@ def nowhere(monkeypatch, tmp_path):
 
 def test_beside_the_source_where_it_can_be(monkeypatch, tmp_path):
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
-    cache.use_writable_cache(str(tmp_path / "cpu.py"))
+    compiled.use_writable_cache(str(tmp_path / "cpu.py"))
     assert numba.config.CACHE_DIR == ""
 
 
 def test_else_in_a_folder_of_its_own(nowhere):
-    cache.use_writable_cache("/opt/pixloc_ros/cpu.py")
+    compiled.use_writable_cache("/opt/pixloc_ros/cpu.py")
     assert str(nowhere) == numba.config.CACHE_DIR
     assert nowhere.stat().st_mode & 0o777 == 0o700
 
@@ -46,7 +46,7 @@ def test_not_in_a_folder_that_others_may_write(nowhere, tmp_path, trap):
         nowhere.symlink_to(tmp_path / "elsewhere")
     else:
         nowhere.write_text("")
-    cache.use_writable_cache("/opt/pixloc_ros/cpu.py")
+    compiled.use_writable_cache("/opt/pixloc_ros/cpu.py")
     assert numba.config.CACHE_DIR == ""
 
 

@@ -1,0 +1,97 @@
+"""The pose from where an image shows points: reprojection errors, minimized robustly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pixloc_ros.alignment.rig import perturbation
+from pixloc_ros.geometry import Camera, Pose
+
+ITERATIONS = 10
+SCALE_PX = 1.0
+"""Residual, in pixels, at which a point counts half (Cauchy)."""
+STILL_PX = 1e-3
+"""Root mean square of the motion of the points after which the pose has arrived."""
+
+
+@dataclass(frozen=True)
+class SeenPoints:
+    """What one camera of a rig shows: points (n, 3) at pixels (n, 2), all float64."""
+
+    points: Tensor
+    pixels: Tensor
+    camera: Camera
+    cam_from_rig: Pose
+
+
+@dataclass(frozen=True)
+class ReprojectionFit:
+    """The pose at the end, and what it rests on, the points of all cameras one after the other.
+
+    hessian: (6, 6), of the left perturbation (translation, rotation) of the rig. residuals: (n,)
+    pixels, infinite for a point that does not project. weights: (n,) of the robust kernel.
+    """
+
+    rig_from_map: Pose
+    hessian: Tensor
+    residuals: Tensor
+    weights: Tensor
+
+    def covariance(self) -> Tensor:
+        """(6, 6) of the left perturbation: s^2 (J^T W J)^-1, infinite where that is singular.
+
+        Source: Triggs et al., "Bundle adjustment - a modern synthesis" (2000), section 9.
+        """
+        seen = self.weights > 0
+        degrees = 2 * self.weights.sum() - 6
+        squared = (self.weights[seen] * self.residuals[seen] ** 2).sum()
+        scale = self.hessian.diagonal().clamp(min=1e-30).rsqrt()
+        scaled = self.hessian * scale[:, None] * scale
+        factor, info = torch.linalg.cholesky_ex(scaled)
+        if int(info) or not float(degrees) > 0:
+            return torch.full_like(self.hessian, torch.inf)
+        inverse = torch.cholesky_inverse(factor) * scale[:, None] * scale
+        return inverse * squared / degrees
+
+
+def fit_reprojections(views: Sequence[SeenPoints], rig_from_map: Pose) -> ReprojectionFit:
+    """Gauss-Newton with the Cauchy kernel from a pose that is near, batch shape ().
+
+    Source: Hartley, Zisserman, "Multiple view geometry" (2004), section 12.3 and appendix 6.
+    """
+    pose = rig_from_map.to(torch.float64)
+    mounts = [perturbation(view.cam_from_rig) for view in views]
+    eye = torch.eye(6, dtype=torch.float64)
+    for iteration in range(ITERATIONS + 1):
+        hessian, gradient = torch.zeros(6, 6, dtype=torch.float64), torch.zeros(6).double()
+        residuals, weights = [], []
+        for view, mount in zip(views, mounts, strict=True):
+            in_camera = (view.cam_from_rig @ pose).transform(view.points)
+            pixels, to_pixels, valid = view.camera.project_with_jacobian(in_camera)
+            away = torch.where(valid[:, None], pixels - view.pixels, torch.zeros(()).double())
+            squared = away.square().sum(-1)
+            weight = valid / (1 + squared / SCALE_PX**2)
+            # [J_t | J_r] by rows: d(pixel)/dX and, for a turn, X x d(pixel)/dX
+            turned = torch.linalg.cross(in_camera[:, None].expand_as(to_pixels), to_pixels)
+            jacobian = torch.cat([to_pixels, turned], -1)
+            jacobian = torch.where(valid[:, None, None], jacobian, torch.zeros(()).double())
+            jacobian = (jacobian @ mount).flatten(0, 1)
+            both = (weight[:, None] * torch.ones(2).double()).flatten()
+            hessian += jacobian.T @ (both[:, None] * jacobian)
+            gradient += jacobian.T @ (both * away.flatten())
+            residuals.append(torch.where(valid, squared.sqrt(), torch.inf))
+            weights.append(weight)
+        fit = ReprojectionFit(pose, hessian, torch.cat(residuals), torch.cat(weights))
+        if iteration == ITERATIONS:
+            break
+        floor = 1e-9 * hessian.diagonal().mean().clamp(min=1e-12)
+        step = -torch.linalg.solve(hessian + floor * eye, gradient)
+        motion = (step @ hessian @ step) / fit.weights.sum().clamp(min=1e-9)
+        if not bool(torch.isfinite(step).all()) or float(motion) < STILL_PX**2:
+            break
+        pose = pose.perturb(step)
+    return fit
