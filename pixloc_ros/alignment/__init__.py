@@ -14,11 +14,18 @@ from pixloc_ros.alignment.problem import (
     QueryMap,
     RigProblem,
 )
-from pixloc_ros.alignment.reprojection import ReprojectionFit, SeenPoints, fit_reprojections
+from pixloc_ros.alignment.reprojection import (
+    CameraCheck,
+    ReprojectionFit,
+    SeenPoints,
+    check_camera,
+    fit_reprojections,
+)
 from pixloc_ros.alignment.rig import linearize_rig
 
 __all__ = [
     "AlignmentProblem",
+    "CameraCheck",
     "LMOptions",
     "LMResult",
     "LinearSystem",
@@ -29,6 +36,7 @@ __all__ = [
     "SeenPoints",
     "align",
     "average_observations",
+    "check_camera",
     "condition_number",
     "damped_step",
     "fit_reprojections",

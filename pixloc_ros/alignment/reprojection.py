@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,10 +20,15 @@ STILL_PX = 1e-3
 
 @dataclass(frozen=True)
 class SeenPoints:
-    """What one camera of a rig shows: points (n, 3) at pixels (n, 2), all float64."""
+    """What one camera of a rig shows: points (n, 3) at pixels (n, 2), all float64.
+
+    share: (n,) weight of each; what is known of the same point several times shares one, as
+    the error of its position is common to all of them.
+    """
 
     points: Tensor
     pixels: Tensor
+    share: Tensor
     camera: Camera
     cam_from_rig: Pose
 
@@ -33,7 +38,8 @@ class ReprojectionFit:
     """The pose at the end, and what it rests on, the points of all cameras one after the other.
 
     hessian: (6, 6), of the left perturbation (translation, rotation) of the rig. residuals: (n,)
-    pixels, infinite for a point that does not project. weights: (n,) of the robust kernel.
+    pixels, infinite for a point that does not project. weights: (n,) of the robust kernel
+    times the share.
     """
 
     rig_from_map: Pose
@@ -74,7 +80,7 @@ def fit_reprojections(views: Sequence[SeenPoints], rig_from_map: Pose) -> Reproj
             pixels, to_pixels, valid = view.camera.project_with_jacobian(in_camera)
             away = torch.where(valid[:, None], pixels - view.pixels, torch.zeros(()).double())
             squared = away.square().sum(-1)
-            weight = valid / (1 + squared / SCALE_PX**2)
+            weight = view.share * valid / (1 + squared / SCALE_PX**2)
             # [J_t | J_r] by rows: d(pixel)/dX and, for a turn, X x d(pixel)/dX
             turned = torch.linalg.cross(in_camera[:, None].expand_as(to_pixels), to_pixels)
             jacobian = torch.cat([to_pixels, turned], -1)
@@ -95,3 +101,80 @@ def fit_reprojections(views: Sequence[SeenPoints], rig_from_map: Pose) -> Reproj
             break
         pose = pose.perturb(step)
     return fit
+
+
+@dataclass(frozen=True)
+class CameraCheck:
+    """What points say of the camera itself, the pose being free.
+
+    focal: by what the focal length should be multiplied, and log_sigma, the standard deviation of
+    its logarithm. shift: (2,) of the principal point, in widths of the image, and shift_sigma.
+    """
+
+    focal: float
+    log_sigma: float
+    shift: tuple[float, float]
+    shift_sigma: tuple[float, float]
+
+
+def check_camera(view: SeenPoints, cam_from_map: Pose, focal: float = 1.0) -> CameraCheck | None:
+    """Fit pose, focal length and principal point to the points that one camera shows.
+
+    focal: by what the focal length is multiplied at the start, as the pose there fits it.
+    None where they do not determine that. The robust scale follows the residuals, which are of
+    several pixels for matches.
+    Source: Hartley, Zisserman, "Multiple view geometry" (2004), section 7.2.
+    """
+    pose = cam_from_map.to(torch.float64)
+    log_focal = torch.tensor(focal, dtype=torch.float64).log()
+    shift = torch.zeros(2, dtype=torch.float64)
+    width, scale = view.camera.size[0], 0.0
+    for iteration in range(ITERATIONS + 1):
+        camera = replace(
+            view.camera,
+            focal=view.camera.focal * log_focal.exp(),
+            centre=view.camera.centre + shift * width,
+        )
+        in_camera = pose.transform(view.points)
+        pixels, to_pixels, valid = camera.project_with_jacobian(in_camera)
+        if int(valid.sum()) < 10:
+            return None
+        away = torch.where(valid[:, None], pixels - view.pixels, torch.zeros(()).double())
+        squared = away.square().sum(-1)
+        if iteration < ITERATIONS // 2:
+            scale = max(SCALE_PX, 1.5 * float(squared[valid].sqrt().median()))
+        weight = view.share * valid / (1 + squared / scale**2)
+        turned = torch.linalg.cross(in_camera[:, None].expand_as(to_pixels), to_pixels)
+        # a longer focal length moves a pixel away from the centre
+        outwards = (pixels - camera.centre)[..., None]
+        centre = width * torch.eye(2).double().expand(len(pixels), 2, 2)
+        jacobian = torch.cat([to_pixels, turned, outwards, centre], -1)
+        jacobian = torch.where(valid[:, None, None], jacobian, torch.zeros(()).double())
+        flat = jacobian.flatten(0, 1)
+        both = (weight[:, None] * torch.ones(2).double()).flatten()
+        hessian = flat.T @ (both[:, None] * flat)
+        gradient = flat.T @ (both * away.flatten())
+        norm = hessian.diagonal().clamp(min=1e-30).rsqrt()
+        factor, info = torch.linalg.cholesky_ex(hessian * norm[:, None] * norm)
+        if int(info):
+            return None
+        inverse = torch.cholesky_inverse(factor) * norm[:, None] * norm
+        if iteration == ITERATIONS:
+            break
+        step = -(inverse @ gradient)
+        pose = pose.perturb(step[:6])
+        log_focal = log_focal + step[6].clamp(-0.5, 0.5)
+        shift = shift + step[7:].clamp(-0.5, 0.5)
+    degrees = 2 * weight.sum() - len(hessian)
+    if not float(degrees) > 0:
+        return None
+    variance = (weight * squared).sum() / degrees
+    sigma = (inverse.diagonal().clamp(min=0) * variance).sqrt()
+    if not bool(torch.isfinite(sigma).all() & torch.isfinite(shift).all()):
+        return None
+    return CameraCheck(
+        float(log_focal.exp()),
+        float(sigma[6]),
+        (float(shift[0]), float(shift[1])),
+        (float(sigma[7]), float(sigma[8])),
+    )

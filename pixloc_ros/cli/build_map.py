@@ -20,6 +20,7 @@ from pixloc_ros.features import FeatureNetwork, PyramidLevel, default_levels
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.localization import Localizer
 from pixloc_ros.mapping import PixMap, build_map
+from pixloc_ros.mapping.calibration import write_calibration
 from pixloc_ros.mapping.editing import merge
 from pixloc_ros.mapping.schema import SUFFIX
 from pixloc_ros.mapping.sources import (
@@ -354,11 +355,13 @@ def run(arguments: Sequence[str]) -> int:
         f"image), {summary.megabytes:.1f} MB"
     )
     print(stages.as_text(summary.references))
-    if given.no_check or given.colmap or given.extend:
+    if given.no_check or given.extend:
         return 0
     with PixMap(output) as pixmap, tqdm(unit="image", desc="checking") as bar:
         quality = map_quality(Localizer(pixmap, network), source.images, bar.update)
     print(quality.as_text())
+    if quality.factors is not None:
+        write_calibration(output, quality.factors)
     if not quality.usable:
         raise InputError(
             f"{output}: less than half of the references are found by the others; take more "

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pixloc_ros.evaluation.uncertainty import FEWEST, Claims, fit
 from pixloc_ros.features import read_image
 from pixloc_ros.localization import Localizer
+from pixloc_ros.localization.judging import PATCH_FACTORS
 
 TRIED = 200
 """References that are localized; of more, an even choice."""
@@ -28,6 +30,8 @@ class MapQuality:
     """tried: references that were localized without themselves. found: how many of them came out
     where they are; wrong: believed elsewhere. median_m, median_deg: of those that were found.
     weak: the others, with the reason and where they stand (3,).
+    factors: on the standard deviations, as `uncertainty.fit` finds them, None where too few were
+    found to say.
     """
 
     tried: int
@@ -36,6 +40,7 @@ class MapQuality:
     median_m: float
     median_deg: float
     weak: tuple[tuple[str, str, tuple[float, float, float]], ...]
+    factors: tuple[float, float] | None = None
 
     @property
     def usable(self) -> bool:
@@ -66,6 +71,7 @@ def map_quality(
     count = len(pixmap)
     chosen = np.unique(np.linspace(0, count - 1, min(count, TRIED)).astype(int)).tolist()
     metres, degrees, weak, wrong = [], [], [], 0
+    found = []
     for number in chosen:
         name = pixmap.names[number]
         camera = pixmap.camera(number)
@@ -82,6 +88,7 @@ def map_quality(
             apart = (one - two).norm(dim=-1)[here & there]
             if len(apart) and float(apart.median()) <= FOUND_PX:
                 away, angle = result.cam_from_map.distance(truth)
+                found.append((result, truth))
                 metres.append(float(away))
                 degrees.append(float(torch.rad2deg(angle)))
                 continue
@@ -96,4 +103,12 @@ def map_quality(
         float(np.median(metres)) if metres else float("nan"),
         float(np.median(degrees)) if degrees else float("nan"),
         tuple(weak),
+        _factors(localizer, Claims.of_patches(found)),
     )
+
+
+def _factors(localizer: Localizer, claims: Claims) -> tuple[float, float] | None:
+    if len(claims) < FEWEST:
+        return None
+    before = localizer.map.calibration or PATCH_FACTORS
+    return fit(claims.scaled(1 / before[0], 1 / before[1]))

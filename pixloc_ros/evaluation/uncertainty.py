@@ -39,6 +39,17 @@ class Claims:
         covariances = [np.asarray(covariance) for _, covariance, _ in answers]
         return cls(np.array(errors).reshape(-1, 6), np.array(covariances).reshape(-1, 6, 6))
 
+    @classmethod
+    def of_patches(cls, answers: Sequence[tuple[LocalizationResult, Pose]]) -> Claims:
+        """Of the believed answers, with the true poses, whose covariance is that of patches."""
+        return cls.of(
+            [
+                (answer.cam_from_map, answer.covariance, truth)
+                for answer, truth in answers
+                if answer.ok and answer.statistics.patches
+            ]
+        )
+
     def __len__(self) -> int:
         return len(self.errors)
 
@@ -79,23 +90,27 @@ def as_lines(claims: Claims) -> list[str]:
     ]
 
 
-def fit(groups: Sequence[Claims]) -> tuple[float, float]:
-    """Factors on the standard deviations of translation and rotation, by maximum likelihood.
+FEWEST = 10
+"""Answers that are needed to say anything."""
 
-    Of several groups, one a place, the largest factors count: a claim that is too sure is worse
-    than one that is not sure enough. Raises InputError when a group is too small to say anything.
+
+def fit(claims: Claims) -> tuple[float, float]:
+    """Factors on the standard deviations of translation and rotation, by maximum likelihood, and
+    not below those with which the ellipsoid that should hold 95 % of the errors holds them.
+
+    Raises InputError when there are too few to say anything.
     """
-    if any(len(claims) < 10 for claims in groups):
-        raise InputError(f"too few answers to calibrate with: {[len(c) for c in groups]}")
-
-    each = np.array([_fit_one(claims) for claims in groups])
-    translation, rotation = each.max(0).tolist()
+    if len(claims) < FEWEST:
+        raise InputError(f"too few answers to calibrate with: {len(claims)}, {FEWEST} are needed")
+    factors = _likeliest(claims)
+    outer = np.quantile(claims.scaled(*factors).nees(), LEVELS[-1]) / chi2.ppf(LEVELS[-1], 6)
+    translation, rotation = (factors * max(1.0, outer) ** 0.5).tolist()
     if not (math.isfinite(translation) and math.isfinite(rotation)):
         raise InputError("the errors are not finite: nothing can be calibrated with them")
     return translation, rotation
 
 
-def _fit_one(claims: Claims) -> np.ndarray:
+def _likeliest(claims: Claims) -> np.ndarray:
     def surprise(logs: np.ndarray) -> float:
         """Mean negative log-likelihood, without what does not depend on the factors."""
         return float(0.5 * claims.scaled(*np.exp(logs)).nees().mean() + 3 * logs.sum())

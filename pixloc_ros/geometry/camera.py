@@ -16,6 +16,9 @@ from pixloc_ros.geometry.distortion import COEFFICIENTS, COUNT, distort, radial_
 from pixloc_ros.geometry.lens import SHAPE, Lens, flatten, unflatten
 from pixloc_ros.geometry.tensor_fields import TensorFields
 
+QUARTER_TURN = torch.tensor([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+"""From the axes of a camera to those of one whose image `numpy.rot90` has turned."""
+
 _FOUR = ("fx", "fy", "cx", "cy")
 _THREE = ("f", "cx", "cy")
 
@@ -225,6 +228,30 @@ class Camera(TensorFields):
         corner = torch.tensor([left, top], dtype=self.dtype, device=self.device)
         size = torch.tensor([width, height], dtype=self.dtype, device=self.device)
         return replace(self, size=size.expand_as(self.size), centre=self.centre - corner)
+
+    def quarter_turn(self) -> Camera:
+        """The camera of the image turned by 90 degrees counterclockwise, as `numpy.rot90` does.
+
+        Its x is this one's y, and its y what was -x; see `QUARTER_TURN`.
+        """
+        turned = QUARTER_TURN[:2, :2].to(self.focal)
+        numbers = dict(zip(COEFFICIENTS, self.distortion.unbind(-1), strict=True))
+        for x, y in (("p2", "p1"), ("s1", "s3"), ("s2", "s4"), ("t20", "t21")):
+            numbers[x], numbers[y] = numbers[y], -numbers[x]
+        tilt = [[numbers["t00"], numbers["t01"]], [numbers["t10"], numbers["t11"]]]
+        rows = torch.stack([torch.stack(row, -1) for row in tilt], -2)
+        tilted = turned @ rows @ turned.T
+        for row in (0, 1):
+            for column in (0, 1):
+                numbers[f"t{row}{column}"] = tilted[..., row, column]
+        across, down = self.centre.unbind(-1)
+        return replace(
+            self,
+            size=self.size.flip(-1),
+            focal=self.focal.flip(-1),
+            centre=torch.stack([down, self.size[..., 0] - across], -1),
+            distortion=torch.stack(list(numbers.values()), -1),
+        )
 
     def in_image(self, pixels: Tensor, border: float = 0.5) -> Tensor:
         """Whether pixels (..., N, 2) lie inside by `border` pixels: (..., N).

@@ -8,8 +8,18 @@ from dataclasses import replace
 
 import torch
 
-from pixloc_ros.alignment import LinearSystem, condition_number, pose_covariance
+from pixloc_ros.alignment import (
+    CameraCheck,
+    LinearSystem,
+    SeenPoints,
+    check_camera,
+    condition_number,
+    pose_covariance,
+)
+from pixloc_ros.geometry import Pose
 from pixloc_ros.localization.gating import GateOptions, InlierModel, gate
+from pixloc_ros.localization.matching import Matches
+from pixloc_ros.localization.observations import LocalFrame
 from pixloc_ros.localization.patches import PatchFit
 from pixloc_ros.localization.refinement import Query, Solution
 from pixloc_ros.localization.result import (
@@ -21,12 +31,58 @@ from pixloc_ros.localization.result import (
 )
 from pixloc_ros.mapping import PixMap
 
+PATCH_FACTORS = (3.3, 3.3)
+"""On the standard deviations that patches claim in maps that are not calibrated: errors of the
+map's points are shared by neighbours, which the claim does not know. Three of four places have
+2.5 to 3.3, whatever is left out of them.
+"""
+
+
+FEWEST = 50
+"""Points that may speak against the camera."""
+PATCHES = (0.04, 9.0)
+MATCHES = (0.06, 4.0)
+"""Least change of the focal length, and shift of the centre in widths, that is one, and how many
+standard deviations it must be. Those of matches are true; of patches see `PATCH_FACTORS`.
+"""
+
+
+def _agreeing(matches: Matches, query: Query, rig_from_map: Pose) -> tuple[SeenPoints, Pose]:
+    """The matches that a pose agrees with, and the pose, in a frame near them."""
+    near = matches.near(query.cam_from_rig @ rig_from_map, query.camera)
+    frame = LocalFrame.around(matches.points[near])
+    view = SeenPoints(
+        matches.points[near] - frame.origin,
+        matches.pixels[near],
+        torch.ones(int(near.sum()), dtype=torch.float64),
+        query.camera,
+        query.cam_from_rig,
+    )
+    return view, frame.from_map(rig_from_map).to(torch.float64)
+
+
+def _camera_doubt(check: CameraCheck, least: float, sigmas: float) -> str:
+    if abs(math.log(check.focal)) > max(least, sigmas * check.log_sigma):
+        return f"the camera's focal length seems to be {check.focal:.2f} times what is said of it"
+    for shift, sigma, way in zip(check.shift, check.shift_sigma, ("right", "down"), strict=True):
+        if abs(shift) > max(least, sigmas * sigma):
+            return (
+                "the camera's principal point seems to be "
+                f"{shift:+.0%} of the image's width further {way} than is said of it"
+            )
+    return ""
+
+
+def _six(factors: tuple[float, float]) -> torch.Tensor:
+    return torch.tensor(factors, dtype=torch.float64).repeat_interleave(3)
+
 
 class Judge:
     """Judges by what references of one map reach with each other.
 
-    sigma_factors: on the standard deviations of translation and rotation. thresholds: squared
-    residual of the worst inlier at each level.
+    sigma_factors: on the standard deviations of translation and rotation that alignment claims;
+    what patches claim has those of the map. thresholds: squared residual of the worst inlier at
+    each level.
     """
 
     def __init__(
@@ -36,7 +92,8 @@ class Judge:
         self.inliers = models[-1]
         self.thresholds = [model.threshold for model in models]
         self._names, self._options = pixmap.names, options
-        self._factors = torch.tensor(sigma_factors, dtype=torch.float64).repeat_interleave(3)
+        self._factors = _six(sigma_factors)
+        self._patch_factors = _six(pixmap.calibration or PATCH_FACTORS)
 
     def judge(
         self, solution: Solution, queries: Sequence[Query]
@@ -52,7 +109,7 @@ class Judge:
         visible = int(system.valid[best].sum())
         compared = solution.compared
         agreeing = sum(
-            matches.agreeing(query.cam_from_rig @ pose, query.camera)
+            int(matches.near(query.cam_from_rig @ pose, query.camera).sum())
             for query, matches in zip(queries, start.matches, strict=bool(start.matches))
             if matches is not None
         )
@@ -83,13 +140,42 @@ class Judge:
         )
         return answer, best
 
-    def judge_patches(
-        self, answer: LocalizationResult, fit: PatchFit | None
-    ) -> LocalizationResult:
-        """A believed answer at the pose that patches say."""
+    def with_patches(self, answer: LocalizationResult, fit: PatchFit | None) -> LocalizationResult:
+        """The answer at the pose that patches say, as sure as they are."""
         if fit is None:
             return answer
-        return replace(answer, cam_from_map=fit.rig_from_map, covariance=fit.fit.covariance())
+        claimed = fit.fit.covariance()
+        return replace(
+            answer,
+            cam_from_map=fit.rig_from_map,
+            covariance=claimed * self._patch_factors[:, None] * self._patch_factors,
+            statistics=replace(answer.statistics, patches=fit.agreeing, patch_share=fit.share),
+        )
+
+    def doubts(
+        self,
+        answer: LocalizationResult,
+        queries: Sequence[Query],
+        matches: Sequence[Matches | None],
+        fit: PatchFit | None,
+    ) -> str:
+        """Why not to believe an answer that fits: what it rests on says that the camera is another
+        one than it claims to be. Empty where nothing does.
+        """
+        views = (
+            [] if fit is None else [(view, fit.fit.rig_from_map, *PATCHES) for view in fit.views]
+        )
+        for query, matched in zip(queries, matches, strict=bool(matches)):
+            if matched is not None:
+                views.append((*_agreeing(matched, query, answer.cam_from_map), *MATCHES))
+        for view, rig_from_local, least, sigmas in views:
+            if len(view.points) < FEWEST:
+                continue
+            check = check_camera(view, view.cam_from_rig @ rig_from_local)
+            reason = "" if check is None else _camera_doubt(check, least, sigmas)
+            if reason:
+                return reason
+        return ""
 
     def _shift(self, solution: Solution, queries: Sequence[Query], best: int) -> float:
         """Median way of the points of all views, in pixels, from the level before the finest to

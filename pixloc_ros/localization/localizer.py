@@ -14,7 +14,7 @@ import torch
 from pixloc_ros.alignment import LMOptions
 from pixloc_ros.errors import InputError, require_range
 from pixloc_ros.features import RUNTIMES, Extractor, FeatureNetwork, ImageError, check_image
-from pixloc_ros.geometry import Camera, Pose, RobustKernel
+from pixloc_ros.geometry import QUARTER_TURN, Camera, Pose, RobustKernel
 from pixloc_ros.localization.gating import GateOptions
 from pixloc_ros.localization.judging import Judge
 from pixloc_ros.localization.matching import (
@@ -41,7 +41,8 @@ class LocalizerOptions:
 
     references: whose points are matched or aligned with. match_points: most points that are
     matched. starts: poses of matches that are aligned. points: observations used for alignment.
-    patches: observations whose grey values are looked for at the end; 0 looks for none.
+    patches: observations whose grey values are looked for at the end; 0 looks for none. turns:
+    whether an image that is not found is tried again on its sides and upside down.
     hypotheses: of a vague prior. kernel_alpha, kernel_scale: see
     `geometry.RobustKernel`.
     """
@@ -52,6 +53,7 @@ class LocalizerOptions:
     hypotheses: int = 4
     points: int = 1200
     patches: int = 4000
+    turns: bool = True
     kernel_alpha: float = 0.0
     kernel_scale: float = 0.1
     runtime: str = "auto"
@@ -254,7 +256,14 @@ class Localizer:
         search: bool,
     ) -> LocalizationResult:
         if prior is None:
-            return self._search(watch, queries, references, [[] for _ in queries])
+            nothing: list[list[int]] = [[] for _ in queries]
+            try:
+                answer = self._search(watch, queries, references, nothing)
+            except Refusal as refusal:
+                answer = LocalizationResult(refusal.status, str(refusal))
+            if answer.ok or len(queries) > 1 or not self.options.turns:
+                return answer
+            return self._turned(watch, queries[0], references) or answer
         expected = prior.cam_from_map.to(torch.float64)
         with watch("references"):
             seen = [self._seen(query, expected) for query in queries]
@@ -277,6 +286,28 @@ class Localizer:
         if answer.ok:
             return answer
         return replace(answer, reason=f"{answer.reason}; from the prior: {reason}")
+
+    def _turned(
+        self, watch: _Stopwatch, query: Query, references: Sequence[str] | None
+    ) -> LocalizationResult | None:
+        """The believed answer, if any, for a camera that was held on its side or upside down.
+
+        The image is turned by quarters, as features are those of upright places.
+        """
+        image, camera, mount = query.image, query.camera, query.cam_from_rig
+        quarter = Pose(QUARTER_TURN.double(), torch.zeros(3).double())
+        for _ in range(3):
+            image, camera = np.ascontiguousarray(np.rot90(image)), camera.quarter_turn()
+            mount = quarter @ mount
+            with watch("network"):
+                turned = self._query(View(image, camera, mount))
+            try:
+                answer = self._search(watch, [turned], references, [[]])
+            except Refusal:
+                continue
+            if answer.ok:
+                return answer
+        return None
 
     def _query(self, view: View) -> Query:
         camera = view.camera.to("cpu", torch.float64)
@@ -318,6 +349,27 @@ class Localizer:
                 self._candidates(query, references, seen)
                 for query, seen in zip(queries, expected, strict=True)
             ]
+        answer = self._by_matches(watch, queries, candidates)
+        if answer.status is not Status.REJECTED:
+            return answer
+        # what was retrieved may be a poor choice: the pose knows a better one
+        with watch("references"):
+            around = [self._seen(query, answer.cam_from_map) for query in queries]
+        if all(set(a) <= set(b) for a, b in zip(around, candidates, strict=True)):
+            return answer
+        try:
+            second = self._by_matches(watch, queries, around)
+        except Refusal:
+            return answer
+        return second if second.ok else answer
+
+    def _by_matches(
+        self,
+        watch: _Stopwatch,
+        queries: Sequence[Query],
+        candidates: Sequence[Sequence[int]],
+    ) -> LocalizationResult:
+        """From matches with some references of each view."""
         if not any(candidates):
             raise Refusal(Status.NO_REFERENCE, "the map has no reference to match with")
         with watch("match"):
@@ -343,10 +395,16 @@ class Localizer:
             solution = self._refinement.align(queries, start, self._tracing)
         with watch("gate"):
             answer, best = self._judge.judge(solution, queries)
-        if answer.ok and self._patches.wanted():
+        fit = None
+        if self._patches.wanted():
             with watch("patches"):
                 fit = self._patches.fit(queries, start.references, answer.cam_from_map)
-                answer = self._judge.judge_patches(answer, fit)
+                answer = self._judge.with_patches(answer, fit)
+        if answer.ok:
+            with watch("gate"):
+                doubt = self._judge.doubts(answer, queries, start.matches, fit)
+            if doubt:
+                answer = replace(answer, status=Status.REJECTED, reason=doubt)
         if not self._tracing:
             return answer
         trace = self._refinement.trace(solution, best, self._judge.thresholds)

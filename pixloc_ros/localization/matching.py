@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -51,11 +51,10 @@ class Matches:
     points: Tensor
     pixels: Tensor
 
-    def agreeing(self, cam_from_map: Pose, camera: Camera) -> int:
-        """How many lie where a pose projects them, as near as RANSAC wants them."""
+    def near(self, cam_from_map: Pose, camera: Camera) -> Tensor:
+        """Which (n,) lie where a pose projects them, as near as RANSAC wants them."""
         pixels, valid = camera.project(cam_from_map.transform(self.points))
-        near = (pixels - self.pixels).norm(dim=-1) < _reach(camera)
-        return int((near & valid).sum())
+        return ((pixels - self.pixels).norm(dim=-1) < _reach(camera)) & valid
 
 
 def _reach(camera: Camera) -> float:
@@ -241,10 +240,7 @@ def poses_of_matches(views: Sequence[MatchedView], count: int) -> tuple[list[Pos
     origin = points.mean(0) if len(points) else np.zeros(3)
     points = points - origin
     seen_by = np.repeat(np.arange(len(parts)), [len(part.plane) for part in parts])
-    options = pycolmap.AbsolutePoseEstimationOptions()
-    options.ransac.max_error = REACH_PX
-    options.ransac.min_num_trials, options.ransac.max_num_trials = 100, TRIALS
-    options.ransac.random_seed = 0
+    options = _estimation()
 
     def estimate(left: np.ndarray) -> tuple[Pose, int, np.ndarray] | None:
         cameras = np.unique(seen_by[left])
@@ -285,7 +281,58 @@ def poses_of_matches(views: Sequence[MatchedView], count: int) -> tuple[list[Pos
         inliers.append(agreeing)
         needed = max(MIN_INLIERS, 0.5 * inliers[0])
         left = left[~mask]
-    return poses, inliers
+    order = sorted(range(len(poses)), key=lambda k: -inliers[k])
+    return [poses[k] for k in order], [inliers[k] for k in order]
+
+
+@dataclass(frozen=True)
+class FocalGuess:
+    """A pose cam_from_map with which most matches agree where the focal length is free.
+
+    focal: by what that is multiplied. agreeing: matches that do. near: (n,) which.
+    """
+
+    cam_from_map: Pose
+    focal: float
+    agreeing: int
+    near: Tensor
+
+
+def guess_focal(view: MatchedView) -> FocalGuess | None:
+    """What the matches of one camera say of its focal length, None where they say nothing.
+
+    Source: the sampled focal lengths of COLMAP's absolute pose estimation.
+    """
+    part = _on_plane(view)
+    if len(part.points) < MIN_INLIERS:
+        return None
+    origin = part.points.mean(0)
+    options, given = _estimation(), float(part.pinhole.params[0])
+    options.estimate_focal_length = True
+    refinement = pycolmap.AbsolutePoseRefinementOptions()
+    refinement.refine_focal_length = True
+    answer = pycolmap.estimate_and_refine_absolute_pose(
+        part.plane, part.points - origin, part.pinhole, options, refinement
+    )
+    if answer is None:
+        return None
+    focal = float(part.pinhole.params[0]) / given  # COLMAP has written the camera
+    if not 0.2 < focal < 5.0:
+        return None
+    local = _of_colmap(answer["cam_from_world"])
+    shifted = local.translation - (local.rotation @ torch.from_numpy(origin)[:, None])[:, 0]
+    pose = Pose(local.rotation, shifted)
+    camera = replace(view.camera, focal=view.camera.focal * focal)
+    near = view.matches.near(pose, camera)
+    return FocalGuess(pose, focal, int(near.sum()), near)
+
+
+def _estimation() -> pycolmap.AbsolutePoseEstimationOptions:
+    options = pycolmap.AbsolutePoseEstimationOptions()
+    options.ransac.max_error = REACH_PX
+    options.ransac.min_num_trials, options.ransac.max_num_trials = 100, TRIALS
+    options.ransac.random_seed = 0
+    return options
 
 
 @dataclass(frozen=True)

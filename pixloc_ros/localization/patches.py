@@ -25,24 +25,25 @@ SIMILAR = 0.7
 """Correlation from which a patch is found."""
 FEWEST = 30
 """Patches that must be found for a pose of their own."""
+AGREEING_PX = 2.0
+"""Largest residual of a patch that agrees with the pose of all."""
 STRETCH = 4.0
 """Largest change of area between a reference and the query with which patches are compared."""
 
 
 @dataclass(frozen=True)
 class PatchFit:
-    """The pose that the found patches say, and how sure they are.
+    """The pose that the found patches say, and what it rests on.
 
-    fit: of the found ones, in a frame about `origin`. tracked: how many of the visible patches
-    were found; visible: how many there were.
+    fit: of the found ones of all `views`, in a frame about some origin. agreeing: points that
+    were found where the pose projects them. share: of the patches that were looked for.
     """
 
     rig_from_map: Pose
     fit: ReprojectionFit
-    visible: int
-    tracked: int
     views: tuple[SeenPoints, ...]
-    frame: LocalFrame
+    agreeing: int
+    share: float
 
 
 class PatchRefinement:
@@ -77,18 +78,23 @@ class PatchRefinement:
             for query, seen in zip(queries, references, strict=True)
         ]
         frame = LocalFrame.around(torch.cat([o.points for o in observed]))
-        visible, views = 0, []
+        sought, views = 0, []
         for query, seen in zip(queries, observed, strict=True):
             count, view = self._track(query, seen, query.cam_from_rig @ rig_from_map, frame)
-            visible += count
+            sought += count
             views.append(view)
-        tracked = sum(len(view.points) for view in views)
-        if tracked < FEWEST:
+        if sum(len(view.points) for view in views) < FEWEST:
             return None
-        local = _shifted(rig_from_map, frame.origin)
-        fit = fit_reprojections(views, local)
-        pose = _shifted(fit.rig_from_map, -frame.origin)
-        return PatchFit(pose, fit, visible, tracked, tuple(views), frame)
+        fit = fit_reprojections(views, _shifted(rig_from_map, frame.origin))
+        good = fit.residuals < AGREEING_PX
+        share = torch.cat([view.share for view in views])
+        return PatchFit(
+            _shifted(fit.rig_from_map, -frame.origin),
+            fit,
+            tuple(views),
+            int((share * good).sum().round()),
+            int(good.sum()) / sought,
+        )
 
     def _track(
         self, query: Query, seen: Observations, cam_from_map: Pose, frame: LocalFrame
@@ -106,9 +112,13 @@ class PatchRefinement:
             pixels[chosen].float().contiguous(),
         )
         found = tracks.similarity > SIMILAR
+        _, same, times = np.unique(
+            seen.point[chosen.numpy()][found.numpy()], return_inverse=True, return_counts=True
+        )
         view = SeenPoints(
             seen.points[chosen][found] - frame.origin,
             tracks.pixels[found].double(),
+            torch.from_numpy(1.0 / times[same]),
             camera,
             query.cam_from_rig,
         )

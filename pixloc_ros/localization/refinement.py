@@ -79,7 +79,9 @@ class Solution:
 
 @dataclass(frozen=True)
 class _Layout:
-    """What the numbers of an alignment mean. room: points of a view, padding included."""
+    """What the numbers of an alignment mean. room: points of a view, padding included. alone:
+    whether the poses are those of the only camera.
+    """
 
     hypotheses: int
     views: int
@@ -87,6 +89,7 @@ class _Layout:
     room: int
     lenses: tuple[Lens, ...]
     from_prior: bool
+    alone: bool
 
     def sizes(self) -> list[int]:
         return [
@@ -103,6 +106,10 @@ def _flat(pose: Pose) -> Tensor:
 
 def _pose(numbers: Tensor) -> Pose:
     return Pose(numbers[..., :9].unflatten(-1, (3, 3)), numbers[..., 9:])
+
+
+def _is_identity(pose: Pose) -> bool:
+    return bool(torch.equal(pose.matrix(), torch.eye(4, dtype=pose.dtype)))
 
 
 def _without_padding(counts: Sequence[int], room: int) -> Tensor:
@@ -159,6 +166,7 @@ class Refinement:
             room=max(-(-most // BLOCK), 1) * BLOCK,
             lenses=tuple(query.camera.lens for query in queries),
             from_prior=not start.matches,
+            alone=len(queries) == 1 and _is_identity(queries[0].cam_from_rig),
         )
         points = torch.zeros(layout.views, layout.room, 3)
         rows = torch.full((layout.views, layout.room), -1, dtype=torch.long)
@@ -216,7 +224,7 @@ class Refinement:
                     self._kernel,
                 )
             )
-        if layout.views == 1:
+        if layout.alone:
             return problems[0]
         return RigProblem(tuple(problems), tuple(map(_pose, mounts.view(-1, 12))))
 

@@ -31,7 +31,8 @@ class InlierStatistics:
     inliers: share of the visible ones whose residual is that of a matching point.
     matches: how many agree with the pose, where the pose came from matches. shift_px: median
     way of the points from the level before the finest. cost: mean robust cost. condition:
-    condition number of the scaled Hessian.
+    condition number of the scaled Hessian. patches: points whose grey values are found where
+    the pose that follows from them projects them; patch_share: of those that were looked for.
     """
 
     points: int = 0
@@ -41,6 +42,8 @@ class InlierStatistics:
     shift_px: float = 0.0
     cost: float = float("inf")
     condition: float = float("inf")
+    patches: int = 0
+    patch_share: float = 0.0
 
 
 @dataclass(frozen=True)

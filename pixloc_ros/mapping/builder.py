@@ -29,6 +29,7 @@ from pixloc_ros.features import (
 )
 from pixloc_ros.interrupts import held, interruptible, let_through
 from pixloc_ros.mapping.approximate import make_index
+from pixloc_ros.mapping.calibration import ATTRIBUTE, as_attribute
 from pixloc_ros.mapping.sampling import Sample, Sighting, read_sample, sampler_of
 from pixloc_ros.mapping.scattered import read_rows
 from pixloc_ros.mapping.schema import (
@@ -185,8 +186,9 @@ class MapWriter:
         descriptors: np.ndarray,
         header: MapHeader,
         provenance: Sequence[Mapping[str, object]],
+        calibration: tuple[float, float] | None = None,
     ) -> None:
-        """Everything but the observations. provenance: as `PixMap` has it."""
+        """Everything but the observations. provenance, calibration: as `PixMap` has them."""
         self.file["observations/offsets"] = np.array(self.offsets, np.int64)
         _write_structure(self.file, model, descriptors)
         with let_through():
@@ -196,6 +198,8 @@ class MapWriter:
         _write_statistics(self.file, len(header.levels), len(model.points))
         self.file.attrs.update(format=FORMAT, version=VERSION, header=header.to_json())
         self.file.attrs["provenance"] = json.dumps(list(provenance), sort_keys=True)
+        if calibration is not None:
+            self.file.attrs[ATTRIBUTE] = as_attribute(calibration)
         self.file.attrs["checksum"] = checksum(self.file)
 
 

@@ -68,7 +68,8 @@ def write_part(
         for place, number in enumerate(interruptible(np.flatnonzero(references).tolist())):
             _copy(writer, pixmap, number, model, place, points)
         descriptors = pixmap.descriptor_rows(np.flatnonzero(references))
-        writer.finish(model, descriptors, pixmap.header, [*pixmap.provenance, *steps])
+        told = [*pixmap.provenance, *steps]
+        writer.finish(model, descriptors, pixmap.header, told, pixmap.calibration)
 
 
 def _copy(
@@ -134,4 +135,8 @@ def merge(maps: Sequence[PixMap], output: str | os.PathLike[str]) -> None:
         parts = [
             {"map": m.path.name, "references": len(m), "provenance": m.provenance} for m in maps
         ]
-        writer.finish(joined, descriptors, first.header, [{"step": "merge", "maps": parts}])
+        told = [{"step": "merge", "maps": parts}]
+        # the least sure: of which map an answer is, is not asked
+        known = [m.calibration for m in maps if m.calibration is not None]
+        factors = (max(t for t, _ in known), max(r for _, r in known)) if known else None
+        writer.finish(joined, descriptors, first.header, told, factors)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pixloc_ros.features import PATCH_SIDE, FeatureNetwork
 from pixloc_ros.geometry import Camera, Pose
+from pixloc_ros.mapping.calibration import read_calibration
 from pixloc_ros.mapping.scattered import Names, read_ranges, read_rows
 from pixloc_ros.mapping.schema import FORMAT, VERSION, MapError, MapHeader, checksum
 from pixloc_ros.mapping.sparse_model import CameraEntry, SparseModel
@@ -66,6 +67,8 @@ class PixMap:
     names: of the references. camera_index: (R,). quaternion: (R, 4) w, x, y, z and
     translation: (R, 3), cam_from_map. offsets: (R + 1,): reference r has the observations
     offsets[r] to offsets[r + 1]. provenance: how the map came about, one entry a step.
+    calibration: factors on the standard deviations of translation and rotation that its own
+    references say, None where they were not asked.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -104,6 +107,7 @@ class PixMap:
         self._levels = tuple(
             (file[f"levels/{i}/features"], file[f"levels/{i}/confidence"]) for i in levels
         )
+        self.calibration = read_calibration(file)
         told = file.attrs.get("provenance", "[]")
         self.provenance = tuple(dict(step) for step in json.loads(told))
         if self.observation_count + self.point_count <= AT_ONCE:

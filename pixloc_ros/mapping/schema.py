@@ -1,6 +1,7 @@
 """The layout of a `.pixmap.h5` file, version 1.
 
-    /                    attributes: format, version, header (JSON), provenance (JSON), checksum
+    /                    attributes: format, version, header (JSON), provenance (JSON), checksum,
+                         and, where known, calibration (JSON): see `calibration.py`
     /cameras             JSON strings, one a camera: model, width, height, params
     /references/name     (R,) strings             /references/camera  (R,) int32
     /references/quaternion (R, 4) w x y z         /references/translation (R, 3) cam_from_map

@@ -23,26 +23,29 @@ class Covisibility:
         )
         self._points = torch.from_numpy(model.points)
         poses = Pose.from_quaternion(model.quaternion, model.translation)
-        self._axes = poses.rotation[:, 2].numpy()
-        self._centres = poses.inverse().translation.numpy()
+        centres = poses.inverse().translation.numpy()
+        rays = model.points[model.observed] - np.repeat(centres, np.diff(model.offsets), 0)
+        self._observed, self._offsets = model.observed, model.offsets
+        self._distances = np.maximum(np.linalg.norm(rays, axis=1), 1e-9)
+        self._rays = rays / self._distances[:, None]
 
     def visible_from(self, cam_from_map: Pose, camera: Camera, count: int) -> list[int]:
         """The references that best cover the view from one pose, best first.
 
-        A reference counts the points it saw that project into the view, less as its viewing
-        direction turns away (cosine) and its distance to those points differs.
+        A reference counts the points it saw that project into the view, each less as the two
+        see it from other directions (cosine) and from other distances (their ratio, squared).
         """
         _, valid = camera.project(cam_from_map.transform(self._points))
-        covered = (self._sees @ valid.numpy().astype(np.int32)).astype(float)
-        axis = cam_from_map.rotation[2].numpy()
-        facing = np.clip(self._axes @ axis, 0.0, None)
-        if valid.any():
-            target = self._points[valid].mean(0).numpy()
-            centre = cam_from_map.inverse().translation.numpy()
-            here = np.linalg.norm(target - centre)
-            there = np.linalg.norm(target - self._centres, axis=1)
-            facing = facing * np.minimum(here, there) / np.maximum(np.maximum(here, there), 1e-9)
-        score = covered * facing
+        there = self._points.numpy() - cam_from_map.inverse().translation.numpy()
+        distance = np.maximum(np.linalg.norm(there, axis=1), 1e-9)
+        there = there / distance[:, None] * valid.numpy()[:, None]
+        alike = np.einsum("nk,nk->n", self._rays, there[self._observed]).clip(0.0)
+        here = distance[self._observed]
+        # squared: of half the size a point is a quarter as many pixels
+        ratio = np.minimum(here, self._distances) / np.maximum(here, self._distances)
+        alike *= ratio**2
+        score = np.add.reduceat(np.append(alike, 0.0), self._offsets[:-1])
+        score[np.diff(self._offsets) == 0] = 0.0
         order = np.argsort(-score, kind="stable")[:count]
         return [int(i) for i in order if score[i] > 0]
 

@@ -32,7 +32,7 @@ def identity(count):
 
 def moved(image, affine, to):
     """What the image looks like when places x are shown at affine x + to."""
-    matrix = np.c_[affine, to - affine @ [0.5, 0.5] + 0.5]  # OpenCV counts from pixel centres
+    matrix = np.c_[affine, to + affine @ [0.5, 0.5] - 0.5]  # OpenCV counts from pixel centres
     return cv2.warpAffine(image, matrix, image.shape[::-1], flags=cv2.INTER_CUBIC)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -34,7 +36,7 @@ TRUTH = Pose.from_rotvec(
 
 
 def seen(camera, cam_from_rig=None, noise=0.0, wrong=0, seed=0):
-    mount = cam_from_rig or Pose.identity(dtype=torch.float64)
+    mount = Pose.identity(dtype=torch.float64) if cam_from_rig is None else cam_from_rig
     # in front of the camera, wherever it looks
     where = (mount @ TRUTH).inverse().transform(points(seed=seed))
     pixels, valid = camera.project((mount @ TRUTH).transform(where))
@@ -42,7 +44,7 @@ def seen(camera, cam_from_rig=None, noise=0.0, wrong=0, seed=0):
     pixels = pixels + noise * torch.randn(pixels.shape, generator=generator).double()
     pixels[:wrong] += 40 * torch.randn(wrong, 2, generator=generator).double()
     assert bool(valid.all())
-    return SeenPoints(where, pixels, camera, mount)
+    return SeenPoints(where, pixels, torch.ones(len(where)).double(), camera, mount)
 
 
 def test_exact_pixels_give_the_exact_pose(camera):
@@ -84,14 +86,27 @@ def test_the_covariance_is_that_of_the_errors(camera):
 
 def test_what_is_not_determined_has_no_covariance(camera):
     view = seen(camera)
-    one = SeenPoints(view.points[:1], view.pixels[:1], camera, view.cam_from_rig)
+    one = replace(view, points=view.points[:1], pixels=view.pixels[:1], share=view.share[:1])
     fit = fit_reprojections([one], TRUTH)
     assert not bool(fit.covariance().isfinite().any())
 
 
 def test_points_behind_the_camera_say_nothing(camera):
     view = seen(camera)
-    behind = SeenPoints(-view.points - 20, view.pixels, camera, view.cam_from_rig)
+    behind = replace(view, points=-view.points - 20)
     fit = fit_reprojections([behind], TRUTH)
     assert float(fit.weights.sum()) == 0
     assert bool(fit.rig_from_map.matrix().isfinite().all())
+
+
+def test_what_is_known_twice_is_not_surer(camera):
+    view = seen(camera, noise=0.4)
+    twice = SeenPoints(
+        torch.cat([view.points, view.points]),
+        torch.cat([view.pixels, view.pixels]),
+        torch.full((2 * len(view.points),), 0.5).double(),
+        camera,
+        view.cam_from_rig,
+    )
+    one, two = (fit_reprojections([v], near(TRUTH)) for v in (view, twice))
+    torch.testing.assert_close(one.covariance(), two.covariance(), rtol=1e-6, atol=0)
