@@ -20,8 +20,9 @@ class GateOptions:
     min_points: visible points. min_visible: share of the compared points inside the image.
     min_fit: inlier share on a scale where 0 is chance and 1 is what two references of the map
     reach with each other. matched_fit: the same for a pose that at least `matches` matches
-    agree on, which is evidence of its own. max_shift_px: way of the points from the level before
-    the finest. max_condition: condition number of the scaled Hessian. ambiguity: share of the
+    agree on, which is evidence of its own where they lie all over the image: min_spread, see
+    `InlierStatistics`, as max_view_deg. max_shift_px: way of the points from the level before the
+    finest. max_condition: condition number of the scaled Hessian. ambiguity: share of the
     inliers with which another hypothesis, elsewhere, makes the answer ambiguous.
     """
 
@@ -30,6 +31,8 @@ class GateOptions:
     min_fit: float = 0.4
     matched_fit: float = 0.1
     matches: int = 40
+    min_spread: float = 1.6
+    max_view_deg: float = 50.0
     max_shift_px: float = 10.0
     max_condition: float = 1e4
     ambiguity: float = 0.9
@@ -37,6 +40,8 @@ class GateOptions:
     def __post_init__(self) -> None:
         require_range(self, 6, 100_000, "min_points")
         require_range(self, 0, 1, "min_visible", "min_fit", "matched_fit", "ambiguity")
+        require_range(self, 0, 16, "min_spread")
+        require_range(self, 0, 180, "max_view_deg")
         require_range(self, 0, 1e6, "max_shift_px")
         require_range(self, 1, 1e12, "max_condition")
         require_range(self, 6, 100_000, "matches")
@@ -88,11 +93,21 @@ def gate(
         return f"only {statistics.visible:.0%} of the points visible, {needed}"
     fit = model.fit(statistics.inliers)
     matched = statistics.matches >= options.matches
+    if matched and fit < options.min_fit and statistics.spread < options.min_spread:
+        return (
+            f"{statistics.inliers:.0%} inliers, and the {statistics.matches} matches that agree "
+            "lie in one part of the image"
+        )
     least = options.matched_fit if matched else options.min_fit
     if fit < least:
         return (
             f"{statistics.inliers:.0%} inliers, a fit of {fit:.2f} between chance and the "
             f"map's own; {least:.2f} is needed"
+        )
+    if statistics.view_deg > options.max_view_deg:
+        return (
+            f"the points are seen {statistics.view_deg:.0f} deg from where the references saw "
+            "them from"
         )
     if statistics.shift_px > options.max_shift_px:
         return f"the finest level moved the points by {statistics.shift_px:.0f} pixels"

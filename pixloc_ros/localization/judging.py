@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from pixloc_ros.alignment import (
@@ -18,7 +19,7 @@ from pixloc_ros.alignment import (
 )
 from pixloc_ros.geometry import Pose
 from pixloc_ros.localization.gating import GateOptions, InlierModel, gate
-from pixloc_ros.localization.matching import Matches
+from pixloc_ros.localization.matching import MatchedView, Matches, guess_focal
 from pixloc_ros.localization.observations import LocalFrame
 from pixloc_ros.localization.patches import PatchFit
 from pixloc_ros.localization.refinement import Query, Solution
@@ -38,30 +39,44 @@ map's points are shared by neighbours, which the claim does not know. Three of f
 """
 
 
-FEWEST = 50
+FEWEST = 40
 """Points that may speak against the camera."""
+AS_MANY = 0.8
+"""Of the matches that agree with an answer, that must agree where the focal length is free."""
 PATCHES = (0.04, 9.0)
-MATCHES = (0.06, 4.0)
-"""Least change of the focal length, and shift of the centre in widths, that is one, and how many
-standard deviations it must be. Those of matches are true; of patches see `PATCH_FACTORS`.
+MATCHES = (0.05, 3.0)
+"""Least change of the logarithm of the focal length, and least shift of the centre in widths,
+that is one, and how many standard deviations it must be. Those of matches are true; of patches
+see `PATCH_FACTORS`.
 """
 
 
-def _agreeing(matches: Matches, query: Query, rig_from_map: Pose) -> tuple[SeenPoints, Pose]:
-    """The matches that a pose agrees with, and the pose, in a frame near them."""
-    near = matches.near(query.cam_from_rig @ rig_from_map, query.camera)
-    frame = LocalFrame.around(matches.points[near])
+def _check_by_matches(
+    query: Query, matches: Matches, answer: LocalizationResult
+) -> CameraCheck | None:
+    """What all matches of a view say of its camera; None where they say less than the answer."""
+    guess = guess_focal(MatchedView(matches, query.camera, query.cam_from_rig))
+    if guess is None:
+        return None
+    pose = query.cam_from_rig @ answer.cam_from_map
+    known = int(matches.near(pose, query.camera).sum())
+    if guess.agreeing < max(FEWEST, AS_MANY * known):
+        return None
+    points = matches.points[guess.near]
+    frame = LocalFrame.around(points)
     view = SeenPoints(
-        matches.points[near] - frame.origin,
-        matches.pixels[near],
-        torch.ones(int(near.sum()), dtype=torch.float64),
+        points - frame.origin,
+        matches.pixels[guess.near],
+        torch.ones(len(points), dtype=torch.float64),
         query.camera,
         query.cam_from_rig,
     )
-    return view, frame.from_map(rig_from_map).to(torch.float64)
+    return check_camera(view, frame.from_map(guess.cam_from_map).to(torch.float64), guess.focal)
 
 
-def _camera_doubt(check: CameraCheck, least: float, sigmas: float) -> str:
+def _camera_doubt(check: CameraCheck | None, least: float, sigmas: float) -> str:
+    if check is None:
+        return ""
     if abs(math.log(check.focal)) > max(least, sigmas * check.log_sigma):
         return f"the camera's focal length seems to be {check.focal:.2f} times what is said of it"
     for shift, sigma, way in zip(check.shift, check.shift_sigma, ("right", "down"), strict=True):
@@ -91,7 +106,7 @@ class Judge:
         models = [InlierModel.of(statistics) for statistics in pixmap.statistics]
         self.inliers = models[-1]
         self.thresholds = [model.threshold for model in models]
-        self._names, self._options = pixmap.names, options
+        self._map, self._options = pixmap, options
         self._factors = _six(sigma_factors)
         self._patch_factors = _six(pixmap.calibration or PATCH_FACTORS)
 
@@ -108,16 +123,19 @@ class Judge:
         pose = solution.frame.to_map(solution.poses[best])
         visible = int(system.valid[best].sum())
         compared = solution.compared
-        agreeing = sum(
-            int(matches.near(query.cam_from_rig @ pose, query.camera).sum())
-            for query, matches in zip(queries, start.matches, strict=bool(start.matches))
-            if matches is not None
-        )
+        agreeing, spread = 0, 0.0
+        for query, matches in zip(queries, start.matches, strict=bool(start.matches)):
+            if matches is not None:
+                near = matches.near(query.cam_from_rig @ pose, query.camera)
+                agreeing += int(near.sum())
+                spread = max(spread, matches.spread(near, query.camera))
         statistics = InlierStatistics(
             points=compared,
             visible=visible / max(compared, 1),
             inliers=int(inliers[best]) / max(visible, 1),
             matches=agreeing,
+            spread=spread,
+            view_deg=self._view_deg(solution, pose, inlier[best]),
             shift_px=self._shift(solution, queries, best),
             cost=float(system.cost[best]),
             condition=float(condition_number(system)[best]),
@@ -133,7 +151,7 @@ class Judge:
             covariance=covariance,
             statistics=statistics,
             references=tuple(
-                dict.fromkeys(self._names[r] for seen in start.references for r in seen)
+                dict.fromkeys(self._map.names[r] for seen in start.references for r in seen)
             ),
             from_prior=not start.matches,
             reprojections=self._reprojections(solution, queries, best),
@@ -162,20 +180,35 @@ class Judge:
         """Why not to believe an answer that fits: what it rests on says that the camera is another
         one than it claims to be. Empty where nothing does.
         """
-        views = (
-            [] if fit is None else [(view, fit.fit.rig_from_map, *PATCHES) for view in fit.views]
-        )
+        if fit is not None:
+            for view in fit.views:
+                if len(view.points) >= FEWEST:
+                    check = check_camera(view, view.cam_from_rig @ fit.fit.rig_from_map)
+                    reason = _camera_doubt(check, *PATCHES)
+                    if reason:
+                        return reason
         for query, matched in zip(queries, matches, strict=bool(matches)):
             if matched is not None:
-                views.append((*_agreeing(matched, query, answer.cam_from_map), *MATCHES))
-        for view, rig_from_local, least, sigmas in views:
-            if len(view.points) < FEWEST:
-                continue
-            check = check_camera(view, view.cam_from_rig @ rig_from_local)
-            reason = "" if check is None else _camera_doubt(check, least, sigmas)
-            if reason:
-                return reason
+                reason = _camera_doubt(_check_by_matches(query, matched, answer), *MATCHES)
+                if reason:
+                    return reason
         return ""
+
+    def _view_deg(self, solution: Solution, rig_from_map: Pose, inlier: torch.Tensor) -> float:
+        """Median angle between the rays on which the rig and the references see the inliers."""
+        points = torch.cat([o.points for o in solution.observations])[inlier]
+        if not len(points):
+            return 0.0
+        seen_by = np.concatenate([o.reference for o in solution.observations])[inlier.numpy()]
+        there = self._centres(seen_by)
+        here = points - rig_from_map.inverse().translation
+        cosine = torch.cosine_similarity(here, points - there, dim=-1)
+        return math.degrees(math.acos(float(cosine.median().clamp(-1, 1))))
+
+    def _centres(self, references: np.ndarray) -> torch.Tensor:
+        used, place = np.unique(references, return_inverse=True)
+        poses = Pose.from_quaternion(self._map.quaternion[used], self._map.translation[used])
+        return poses.inverse().translation[place]
 
     def _shift(self, solution: Solution, queries: Sequence[Query], best: int) -> float:
         """Median way of the points of all views, in pixels, from the level before the finest to

@@ -296,18 +296,23 @@ class Localizer:
         """
         image, camera, mount = query.image, query.camera, query.cam_from_rig
         quarter = Pose(QUARTER_TURN.double(), torch.zeros(3).double())
+        most, best = self.options.gate.matches - 1, None
         for _ in range(3):
             image, camera = np.ascontiguousarray(np.rot90(image)), camera.quarter_turn()
             mount = quarter @ mount
             with watch("network"):
                 turned = self._query(View(image, camera, mount))
-            try:
-                answer = self._search(watch, [turned], references, [[]])
-            except Refusal:
-                continue
-            if answer.ok:
-                return answer
-        return None
+            with watch("match"):
+                candidates = self._candidates(turned, references, [])
+                matches = self._matcher.match(candidates, turned.pyramid)
+                view = MatchedView(matches, turned.camera, turned.cam_from_rig)
+                _, agreeing = poses_of_matches([view], 1)
+            if agreeing and agreeing[0] > most:
+                most, best = agreeing[0], turned
+        if best is None:
+            return None
+        answer = self._search(watch, [best], references, [[]])
+        return answer if answer.ok else None
 
     def _query(self, view: View) -> Query:
         camera = view.camera.to("cpu", torch.float64)

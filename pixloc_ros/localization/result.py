@@ -31,8 +31,11 @@ class InlierStatistics:
     inliers: share of the visible ones whose residual is that of a matching point.
     matches: how many agree with the pose, where the pose came from matches. shift_px: median
     way of the points from the level before the finest. cost: mean robust cost. condition:
-    condition number of the scaled Hessian. patches: points whose grey values are found where
-    the pose that follows from them projects them; patch_share: of those that were looked for.
+    condition number of the scaled Hessian. spread: cells of a grid of 4 x 4 over the image that
+    the agreeing matches fill, if they filled each alike; of the view with most. view_deg: median
+    angle between the rays on which the image and the references see the inliers. patches: points
+    whose grey values are found where the pose that follows from them projects them; patch_share:
+    of those that were looked for.
     """
 
     points: int = 0
@@ -42,6 +45,8 @@ class InlierStatistics:
     shift_px: float = 0.0
     cost: float = float("inf")
     condition: float = float("inf")
+    spread: float = 0.0
+    view_deg: float = 0.0
     patches: int = 0
     patch_share: float = 0.0
 
