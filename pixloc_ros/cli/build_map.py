@@ -315,12 +315,13 @@ def run(arguments: Sequence[str]) -> int:
     require_own(folder)
     work = Work(folder, network, print, _bar)
     stages = work.stages
+    places = None
     with ExitStack() as stack:
         extended = None
         if given.extend:
             extended = stack.enter_context(PixMap(given.extend))
             extended.require(network)
-            levels = extended.header.levels
+            levels, places = extended.header.levels, extended.places
         source = _source(given, work, network, extended)
     claim(folder)
     told = {"step": "build_map", "version": __version__, **source.provenance}
@@ -344,6 +345,7 @@ def run(arguments: Sequence[str]) -> int:
                 ray=given.ray,
                 pieces=folder / "features",
                 provenance=[told],
+                places=places,
             )
         if given.extend:
             old, new = (stack.enter_context(PixMap(path)) for path in (given.extend, built))

@@ -39,6 +39,12 @@ def run(arguments: Sequence[str]) -> int:
             f"{pixmap.observation_count / max(points, 1):.1f} a point"
         )
         print(f"  descriptor  {pixmap.descriptor_width} numbers")
+        if pixmap.places is not None:
+            anchors, width = pixmap.places.anchors.shape[1], pixmap.places.projection.shape[1]
+            print(f"  places      {width} numbers, by {anchors} anchors of its own")
+        if pixmap.calibration is not None:
+            factors = " and ".join(f"{factor:g}" for factor in pixmap.calibration)
+            print(f"  calibrated  standard deviations of patches times {factors}")
         for level, statistics in zip(header.levels, pixmap.statistics, strict=True):
             inliers = InlierModel.of(statistics)
             print(

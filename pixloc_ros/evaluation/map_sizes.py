@@ -216,7 +216,7 @@ def _prepare(
                 runs = [localizer.localize(image, camera, *asked) for _ in range(repeats)]
                 return float(np.median([run.timings_ms["total"] for run in runs]))
 
-            descriptor = localizer.extract(image).descriptor
+            descriptor = localizer.map.describe(localizer.extract(image))
             searches = [
                 _milliseconds(lambda: localizer.index.search(descriptor, 10))
                 for _ in range(repeats)
@@ -244,7 +244,7 @@ def _recall(pixmap: PixMap, index: Any) -> float:
     """Share of the ten truly nearest that an index finds, for descriptors near to known ones."""
     if not isinstance(index, FileIndex):
         return 1.0
-    everything = pixmap.descriptor_rows(np.arange(len(pixmap)))
+    everything = pixmap.described_rows(np.arange(len(pixmap)))
     exact = DescriptorIndex(torch.from_numpy(everything))
     random = np.random.default_rng(1)
     chosen = everything[random.integers(0, len(pixmap), ASKED)]

@@ -12,6 +12,7 @@ from pixloc_ros.features.grey import PATCH_SIDE, cut_patches, grey_camera, grey_
 from pixloc_ros.features.image import check_image, shrink
 from pixloc_ros.features.inference import Extractor
 from pixloc_ros.features.network import FeatureNetwork, NetworkOutput
+from pixloc_ros.features.places import PlaceModel, learn_places
 from pixloc_ros.features.pyramid import (
     ImagePyramid,
     LevelMaps,
@@ -32,6 +33,7 @@ __all__ = [
     "ImagePyramid",
     "LevelMaps",
     "NetworkOutput",
+    "PlaceModel",
     "PyramidLevel",
     "check_image",
     "cut_patches",
@@ -39,6 +41,7 @@ __all__ = [
     "extract_pyramid",
     "grey_camera",
     "grey_values",
+    "learn_places",
     "load_network",
     "new_network",
     "open_network",

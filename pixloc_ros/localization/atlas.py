@@ -271,6 +271,7 @@ def _likeness(site: Site, queries: Sequence[Query]) -> float:
     """How much the most similar references of a map look like what is seen, in any view."""
     best = 0.0
     for query in queries:
-        _, cosines = site.localizer.index.search(query.pyramid.descriptor.cpu(), 3)
+        localizer = site.localizer
+        _, cosines = localizer.index.search(localizer.map.describe(query.pyramid), 3)
         best = max(best, sum(cosines) / len(cosines))
     return best

@@ -92,17 +92,13 @@ def gate(
         needed = f"{options.min_visible:.0%} are needed"
         return f"only {statistics.visible:.0%} of the points visible, {needed}"
     fit = model.fit(statistics.inliers)
-    matched = statistics.matches >= options.matches
-    if matched and fit < options.min_fit and statistics.spread < options.min_spread:
-        return (
-            f"{statistics.inliers:.0%} inliers, and the {statistics.matches} matches that agree "
-            "lie in one part of the image"
-        )
-    least = options.matched_fit if matched else options.min_fit
+    many, wide = statistics.matches >= options.matches, statistics.spread >= options.min_spread
+    least = options.matched_fit if many and wide else options.min_fit
     if fit < least:
+        narrow = "" if wide or not many else ", as the matches lie in one part of the image"
         return (
             f"{statistics.inliers:.0%} inliers, a fit of {fit:.2f} between chance and the "
-            f"map's own; {least:.2f} is needed"
+            f"map's own; {least:.2f} is needed{narrow}"
         )
     if statistics.view_deg > options.max_view_deg:
         return (

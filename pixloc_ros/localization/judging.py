@@ -44,7 +44,7 @@ FEWEST = 40
 AS_MANY = 0.8
 """Of the matches that agree with an answer, that must agree where the focal length is free."""
 PATCHES = (0.04, 9.0)
-MATCHES = (0.05, 3.0)
+MATCHES = (0.05, 4.0)
 """Least change of the logarithm of the focal length, and least shift of the centre in widths,
 that is one, and how many standard deviations it must be. Those of matches are true; of patches
 see `PATCH_FACTORS`.

@@ -390,7 +390,7 @@ class Localizer:
         self, query: Query, names: Sequence[str] | None, expected: Sequence[int]
     ) -> list[int]:
         count = self.options.references
-        retrieved = self._retrieve(query.pyramid.descriptor.cpu(), names)
+        retrieved = self._retrieve(self.map.describe(query.pyramid), names)
         return list(dict.fromkeys([*expected[: (count + 1) // 2], *retrieved]))[:count]
 
     def _settle(

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -22,11 +23,18 @@ from pixloc_ros.crew import Lost, spread
 from pixloc_ros.errors import InputError, require_room
 from pixloc_ros.features import (
     PATCH_SIDE,
+    Extractor,
     FeatureNetwork,
     ImageError,
+    PlaceModel,
     PyramidLevel,
+    check_image,
     default_levels,
+    extract_pyramid,
+    learn_places,
+    read_image,
 )
+from pixloc_ros.features.places import ENOUGH, SAMPLED
 from pixloc_ros.interrupts import held, interruptible, let_through
 from pixloc_ros.mapping.approximate import make_index
 from pixloc_ros.mapping.calibration import ATTRIBUTE, as_attribute
@@ -34,6 +42,7 @@ from pixloc_ros.mapping.sampling import Sample, Sighting, read_sample, sampler_o
 from pixloc_ros.mapping.scattered import read_rows
 from pixloc_ros.mapping.schema import (
     FORMAT,
+    PLACES,
     QUANTILES,
     SUFFIX,
     VERSION,
@@ -187,12 +196,20 @@ class MapWriter:
         header: MapHeader,
         provenance: Sequence[Mapping[str, object]],
         calibration: tuple[float, float] | None = None,
+        places: tuple[PlaceModel, np.ndarray] | None = None,
     ) -> None:
-        """Everything but the observations. provenance, calibration: as `PixMap` has them."""
+        """Everything but the observations. provenance, calibration: as `PixMap` has them.
+        places: the model, and what it says of the references (R, K).
+        """
         self.file["observations/offsets"] = np.array(self.offsets, np.int64)
         _write_structure(self.file, model, descriptors)
+        if places is not None:
+            learned, described = places
+            self.file["references/place"] = described
+            for name in PLACES:
+                self.file[f"places/{name}"] = getattr(learned, name).numpy()
         with let_through():
-            index = make_index(descriptors)
+            index = make_index(descriptors if places is None else places[1])
         if index is not None:
             self.file["references/index"], self.file["references/descriptor_mean"] = index
         _write_statistics(self.file, len(header.levels), len(model.points))
@@ -216,13 +233,15 @@ def build_map(
     ray: str = "",
     pieces: Path | None = None,
     provenance: Sequence[Mapping[str, object]] = (),
+    places: PlaceModel | None = None,
 ) -> BuildSummary:
     """Write the map of a sparse model, with features sampled at its 3D points.
 
     images: folder of the reference images. min_track_length: fewest references that must
     see a point. workers: processes, 0 for this one; ray: address of a cluster to spread them
     over; the file is the same. pieces: folder for what is sampled already, so that an
-    interrupted build goes on; it is removed when the map is there.
+    interrupted build goes on; it is removed when the map is there. places: describe images as
+    another map does, whose part this becomes, instead of learning how from the images.
     Nothing is left behind under `output` when anything fails.
     Raises MapError, ModelError or ImageError.
     """
@@ -243,13 +262,15 @@ def build_map(
         pieces.mkdir(parents=True, exist_ok=True)
         require_room(pieces, size)
     sightings = [_sighting(model, number, folder) for number in range(len(model.names))]
-    make = sampler_of(network, levels, pieces)
+    if places is None:
+        places = _learn_places(model.names, folder, network, levels)
+    make = sampler_of(network, levels, pieces, places)
     answers = (
         ray_crew.spread(make, sightings, workers, ray)
         if ray
         else (spread(make, sightings, workers))
     )
-    descriptors = []
+    descriptors, described = [], []
     with atomic_map(output) as file, closing(answers):
         writer = MapWriter(file, widths)
         told = _counted(answers, len(sightings), progress)
@@ -257,10 +278,12 @@ def build_map(
             seen = model.observed[model.offsets[number] : model.offsets[number + 1]]
             writer.append(seen[sample.kept], sample.levels, sample.patches)
             descriptors.append(sample.descriptor)
+            described.append(sample.place)
         if writer.offsets[-1] == 0:
             raise ModelError(f"{output}: no point projects into the image that observes it")
         header = MapHeader(network.architecture, network.weights_hash(), levels)
-        writer.finish(model, np.stack(descriptors), header, provenance)
+        known = None if places is None else (places, np.stack(described))
+        writer.finish(model, np.stack(descriptors), header, provenance, None, known)
     if pieces is not None:
         shutil.rmtree(pieces, ignore_errors=True)
     return BuildSummary(
@@ -270,6 +293,25 @@ def build_map(
         dropped_observations=len(model.observed) - writer.offsets[-1],
         megabytes=output.stat().st_size / 2**20,
     )
+
+
+def _learn_places(
+    names: Sequence[str], folder: Path, network: FeatureNetwork, levels: Sequence[PyramidLevel]
+) -> PlaceModel | None:
+    """How the images of a map are described; None where they are too few to say."""
+    chosen = np.unique(np.linspace(0, len(names) - 1, min(len(names), SAMPLED)).astype(int))
+    images = []
+    for number in chosen.tolist():
+        try:
+            images.append(check_image(read_image(folder / names[number])))
+        except ImageError:
+            continue  # whoever samples it says what is wrong with it
+    if len(images) < ENOUGH:
+        return None
+    coarsest = min(levels, key=lambda level: (level.image_size, -level.network_level))
+    if network.device.type == "cpu":
+        return learn_places(images, Extractor(network, [coarsest]))
+    return learn_places(images, partial(extract_pyramid, network, levels=[coarsest]))
 
 
 def _sighting(model: SparseModel, number: int, folder: Path) -> Sighting:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pixloc_ros.features import PlaceModel
 from pixloc_ros.interrupts import interruptible
 from pixloc_ros.mapping.builder import MapWriter, atomic_map
 from pixloc_ros.mapping.map_file import PixMap
@@ -67,9 +68,11 @@ def write_part(
         writer = MapWriter(file, pixmap.widths, pixmap.has_patches)
         for place, number in enumerate(interruptible(np.flatnonzero(references).tolist())):
             _copy(writer, pixmap, number, model, place, points)
-        descriptors = pixmap.descriptor_rows(np.flatnonzero(references))
+        kept = np.flatnonzero(references)
+        descriptors = pixmap.descriptor_rows(kept)
         told = [*pixmap.provenance, *steps]
-        writer.finish(model, descriptors, pixmap.header, told, pixmap.calibration)
+        places = None if pixmap.places is None else (pixmap.places, pixmap.described_rows(kept))
+        writer.finish(model, descriptors, pixmap.header, told, pixmap.calibration, places)
 
 
 def _copy(
@@ -91,7 +94,9 @@ def _copy(
 def merge(maps: Sequence[PixMap], output: str | os.PathLike[str]) -> None:
     """Write several maps of one place, in one frame and of one network, as one.
 
-    Points stay apart. Raises MapError where they do not fit together.
+    Points stay apart. Maps that describe images each in its own way, as those do that were built
+    apart, are searched by the network's descriptor from then on. Raises MapError where they do
+    not fit together.
     """
     first = maps[0]
     for other in maps[1:]:
@@ -139,4 +144,15 @@ def merge(maps: Sequence[PixMap], output: str | os.PathLike[str]) -> None:
         # the least sure: of which map an answer is, is not asked
         known = [m.calibration for m in maps if m.calibration is not None]
         factors = (max(t for t, _ in known), max(r for _, r in known)) if known else None
-        writer.finish(joined, descriptors, first.header, told, factors)
+        writer.finish(joined, descriptors, first.header, told, factors, _common_places(maps))
+
+
+def _common_places(maps: Sequence[PixMap]) -> tuple[PlaceModel, np.ndarray] | None:
+    """The model that all maps describe images by, and what it says of all references."""
+    first = maps[0].places
+    if first is None:
+        return None
+    for other in maps[1:]:
+        if other.places is None or not torch.equal(other.places.projection, first.projection):
+            return None
+    return first, np.concatenate([m.described_rows(np.arange(len(m))) for m in maps])

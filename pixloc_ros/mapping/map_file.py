@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixloc_ros.features import PATCH_SIDE, FeatureNetwork
+from pixloc_ros.features import PATCH_SIDE, FeatureNetwork, ImagePyramid, PlaceModel
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.mapping.calibration import read_calibration
 from pixloc_ros.mapping.scattered import Names, read_ranges, read_rows
-from pixloc_ros.mapping.schema import FORMAT, VERSION, MapError, MapHeader, checksum
+from pixloc_ros.mapping.schema import FORMAT, PLACES, VERSION, MapError, MapHeader, checksum
 from pixloc_ros.mapping.sparse_model import CameraEntry, SparseModel
 
 BLOCK = 2**20
@@ -67,6 +67,7 @@ class PixMap:
     names: of the references. camera_index: (R,). quaternion: (R, 4) w, x, y, z and
     translation: (R, 3), cam_from_map. offsets: (R + 1,): reference r has the observations
     offsets[r] to offsets[r + 1]. provenance: how the map came about, one entry a step.
+    places: how it describes images, None where by the network's descriptor alone.
     calibration: factors on the standard deviations of translation and rotation that its own
     references say, None where they were not asked.
     """
@@ -97,6 +98,7 @@ class PixMap:
         self.offsets = file["observations/offsets"][:]
         self._observed, self._xyz = file["observations/point"], file["points/xyz"]
         self._patch = file.get("observations/patch")
+        self.places = self._read_places()
         self._check_structure()
         self.cameras = tuple(entry.camera() for entry in self.camera_entries)
         levels = range(len(self.header.levels))
@@ -112,6 +114,24 @@ class PixMap:
         self.provenance = tuple(dict(step) for step in json.loads(told))
         if self.observation_count + self.point_count <= AT_ONCE:
             self._check_content()
+
+    def _read_places(self) -> PlaceModel | None:
+        if "references/place" not in self._file:
+            return None
+        parts = [torch.from_numpy(self._file[f"places/{name}"][:]) for name in PLACES]
+        self._require_finite(*(part.numpy() for part in parts))
+        model = PlaceModel(*parts)
+        rows, columns = model.projection.shape
+        channels, anchors = model.anchors.shape
+        fits = {
+            "centre": model.centre.shape == (channels,),
+            "mean": model.mean.shape == (rows,) == (self.descriptor_width + anchors,),
+            "place": self._file["references/place"].shape == (len(self.names), columns),
+        }
+        wrong = next((name for name, right in fits.items() if not right), None)
+        if wrong:
+            raise MapError(f"{self.path}: damaged map (shape of {wrong})")
+        return model
 
     def _check_structure(self) -> None:
         """What lies in memory, and the sizes of the rest."""
@@ -161,7 +181,7 @@ class PixMap:
 
     def _check_content(self) -> None:
         """Every point, observation and descriptor, a block at a time."""
-        for dataset in (self._xyz, self._file["references/descriptor"]):
+        for dataset in (self._xyz, self._file["references/descriptor"], self._described):
             for rows in _blocks(len(dataset)):
                 self._require_finite(dataset[rows])
         for rows in _blocks(self.observation_count):
@@ -278,6 +298,22 @@ class PixMap:
     def descriptor_rows(self, references: np.ndarray) -> np.ndarray:
         """Descriptors (n, D) float32 of some references, which ascend, from the file."""
         return read_rows(self._file["references/descriptor"], references)
+
+    @property
+    def _described(self) -> h5py.Dataset:
+        """What references are searched by."""
+        name = "references/descriptor" if self.places is None else "references/place"
+        return self._file[name]
+
+    def describe(self, pyramid: ImagePyramid) -> Tensor:
+        """What an image is searched by, (K,), as the map describes its references."""
+        if self.places is None:
+            return pyramid.descriptor.cpu()
+        return self.places.describe(pyramid)
+
+    def described_rows(self, references: np.ndarray) -> np.ndarray:
+        """Descriptions (n, K) float32 of some references, which ascend, from the file."""
+        return read_rows(self._described, references)
 
     def descriptor_index(self) -> tuple[np.ndarray, np.ndarray] | None:
         """As `approximate.make_index` made it, where the map has one."""

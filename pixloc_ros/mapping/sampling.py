@@ -23,6 +23,7 @@ from pixloc_ros.features import (
     FeatureNetwork,
     ImageError,
     ImagePyramid,
+    PlaceModel,
     PyramidLevel,
     cut_patches,
     extract_pyramid,
@@ -54,13 +55,14 @@ class Sighting:
 class Sample:
     """kept: (n,) which of the points can be sampled. levels: features (k, C) and confidence (k,)
     of those, half precision. patches: (k, S, S) uint8, see `features.cut_patches`.
-    descriptor: (D,) float32.
+    descriptor: (D,) float32. place: (K,) float32, empty without a model.
     """
 
     kept: np.ndarray
     levels: tuple[tuple[np.ndarray, np.ndarray], ...]
     patches: np.ndarray
     descriptor: np.ndarray
+    place: np.ndarray
 
 
 def sample_points(
@@ -91,19 +93,24 @@ class Sampler:
     """Turns a `Sighting` into its `Sample`, or into the reason why that cannot be.
 
     pieces: a folder to keep samples in: what an interrupted run has sampled is not sampled
-    again, and the answer is the file.
+    again, and the answer is the file. places: how the map describes images.
     """
 
     def __init__(
-        self, network: FeatureNetwork, levels: Sequence[PyramidLevel], pieces: Path | None
+        self,
+        network: FeatureNetwork,
+        levels: Sequence[PyramidLevel],
+        pieces: Path | None,
+        places: PlaceModel | None,
     ) -> None:
-        self._pieces = pieces
+        self._pieces, self._places = pieces, places
         self._extract: Callable[[np.ndarray], ImagePyramid]
         if network.device.type == "cpu":
             self._extract = Extractor(network, levels)  # in single precision, and twice as fast
         else:
             self._extract = partial(extract_pyramid, network, levels=levels)
-        self._made_by = f"{network.architecture} {network.weights_hash()} {levels}"
+        learned = "" if places is None else _digest(places.projection)
+        self._made_by = f"{network.architecture} {network.weights_hash()} {levels} {learned}"
 
     @torch.no_grad()
     def __call__(self, sighting: Sighting) -> Sample | Path | InputError:
@@ -149,18 +156,26 @@ class Sampler:
             tuple((features.half().numpy(), c.half().numpy()) for features, c in levels),
             cut_patches(grey_values(image), pixels).numpy(),
             pyramid.descriptor.cpu().numpy().astype(np.float32),
+            np.zeros(0, np.float32)
+            if self._places is None
+            else self._places.describe(pyramid).numpy(),
         )
+
+
+def _digest(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
 
 
 def read_sample(piece: Path) -> Sample:
     """A sample from its file. Raises InputError for one that is missing or damaged."""
     try:
         with np.load(piece) as arrays:
-            count = (len(arrays.files) - 3) // 2
+            count = (len(arrays.files) - 4) // 2
             levels = tuple(
                 (arrays[f"features{i}"], arrays[f"confidence{i}"]) for i in range(count)
             )
-            return Sample(arrays["kept"], levels, arrays["patches"], arrays["descriptor"])
+            names = ("patches", "descriptor", "place")
+            return Sample(arrays["kept"], levels, *(arrays[name] for name in names))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{piece}: damaged ({error})") from None
 
@@ -170,6 +185,7 @@ def _write(piece: Path, sample: Sample) -> None:
         "kept": sample.kept,
         "patches": sample.patches,
         "descriptor": sample.descriptor,
+        "place": sample.place,
     }
     for number, (features, confidence) in enumerate(sample.levels):
         arrays[f"features{number}"], arrays[f"confidence{number}"] = features, confidence
@@ -183,15 +199,18 @@ def _write(piece: Path, sample: Sample) -> None:
 
 
 def _unpack(packed: bytes) -> Sampler:
-    network, device, levels, pieces = pickle.loads(packed)
-    return Sampler(network.to(device), levels, pieces)
+    network, device, levels, pieces, places = pickle.loads(packed)
+    return Sampler(network.to(device), levels, pieces, places)
 
 
 def sampler_of(
-    network: FeatureNetwork, levels: Sequence[PyramidLevel], pieces: Path | None
+    network: FeatureNetwork,
+    levels: Sequence[PyramidLevel],
+    pieces: Path | None,
+    places: PlaceModel | None,
 ) -> Callable[[], Sampler]:
     """Makes the same sampler in any process."""
     device = network.device.type
-    packed = pickle.dumps((network.cpu(), device, tuple(levels), pieces))
+    packed = pickle.dumps((network.cpu(), device, tuple(levels), pieces, places))
     network.to(device)
     return partial(_unpack, packed)

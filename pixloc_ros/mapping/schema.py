@@ -6,7 +6,10 @@
     /references/name     (R,) strings             /references/camera  (R,) int32
     /references/quaternion (R, 4) w x y z         /references/translation (R, 3) cam_from_map
     /references/descriptor (R, D) float32
-    /references/index    faiss's bytes, and /references/descriptor_mean (D,), of large maps
+    /references/place    (R, K) float32, and /places/centre (C,), anchors (C, A), mean (D + A,),
+                         projection (D + A, K) float32: see `features.PlaceModel`; not in older
+                         maps, in small ones, and in those that were merged of several
+    /references/index    faiss's bytes, and /references/descriptor_mean, of large maps
     /points/xyz          (P, 3) float64, metres   /points/track_length (P,) int32
     /observations/offsets (R + 1,) int64          /observations/point (M,) int32
     /observations/patch  (M, S, S) uint8, grey values around the point; not in older maps
@@ -31,6 +34,7 @@ from pixloc_ros.features import PyramidLevel
 FORMAT = "pixloc_map"
 VERSION = 1
 SUFFIX = ".pixmap.h5"
+PLACES = ("centre", "anchors", "mean", "projection")
 QUANTILES = np.linspace(0, 1, 101)
 
 

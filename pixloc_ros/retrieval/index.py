@@ -91,7 +91,7 @@ class FileIndex:
     def _blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for first in range(0, len(self), BLOCK):
             numbers = np.arange(first, min(first + BLOCK, len(self)))
-            yield numbers, self._map.descriptor_rows(numbers)
+            yield numbers, self._map.described_rows(numbers)
 
     def search(self, descriptor: Tensor, count: int) -> tuple[list[int], list[float]]:
         """As `Index.search`. Raises ValueError for a descriptor of another length."""
@@ -101,7 +101,7 @@ class FileIndex:
         if self._index is not None:
             _, found = self._index.search(query, RERANKED * count)
             candidates = np.sort(found[0][found[0] >= 0])
-            parts = [(candidates, self._map.descriptor_rows(candidates))]
+            parts = [(candidates, self._map.described_rows(candidates))]
         numbers, cosines = np.empty(0, np.int64), np.empty(0, np.float32)
         for some, rows in parts:
             numbers = np.concatenate([numbers, some])
@@ -114,7 +114,7 @@ class FileIndex:
 def open_index(pixmap: PixMap) -> Index:
     """The search over the references of a map: exact, in memory, where they are not too many."""
     if len(pixmap) <= EXACT:
-        return DescriptorIndex(torch.from_numpy(pixmap.descriptor_rows(np.arange(len(pixmap)))))
+        return DescriptorIndex(torch.from_numpy(pixmap.described_rows(np.arange(len(pixmap)))))
     return FileIndex(pixmap)
 
 

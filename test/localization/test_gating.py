@@ -41,8 +41,21 @@ def test_believes_a_good_answer(model):
 
 
 def test_many_matches_are_evidence_of_their_own(model):
-    matched = changed(inliers=0.3, matches=40)
+    matched = changed(inliers=0.3, matches=40, spread=4.0)
     assert gate(matched, model, COVARIANCE, GateOptions()) == ""
+
+
+def test_but_not_in_one_part_of_the_image(model):
+    """As where a poster shows the place, or an image is in pieces."""
+    poster = changed(inliers=0.3, matches=400, spread=1.2)
+    reason = gate(poster, model, COVARIANCE, GateOptions())
+    assert "0.40 is needed, as the matches lie in one part of the image" in reason
+    assert gate(changed(spread=1.2, matches=400), model, COVARIANCE, GateOptions()) == ""
+
+
+def test_nobody_sees_places_from_behind(model):
+    behind = changed(view_deg=80.0)
+    assert "seen 80 deg from where" in gate(behind, model, COVARIANCE, GateOptions())
 
 
 @pytest.mark.parametrize(
@@ -53,7 +66,7 @@ def test_many_matches_are_evidence_of_their_own(model):
         (changed(visible=0.1), COVARIANCE, "10% of the points visible"),
         (changed(inliers=0.3), COVARIANCE, "30% inliers"),
         (changed(inliers=0.3, matches=39), COVARIANCE, "0.40 is needed"),
-        (changed(inliers=0.1, matches=400), COVARIANCE, "0.10 is needed"),
+        (changed(inliers=0.1, matches=400, spread=4.0), COVARIANCE, "0.10 is needed"),
         (changed(shift_px=12.0), COVARIANCE, "moved the points by 12 pixels"),
         (changed(condition=1e6), COVARIANCE, "not determined"),
         (GOOD, torch.full((6, 6), torch.inf), "not determined"),
