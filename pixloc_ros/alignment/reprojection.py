@@ -109,12 +109,14 @@ class CameraCheck:
 
     focal: by what the focal length should be multiplied, and log_sigma, the standard deviation of
     its logarithm. shift: (2,) of the principal point, in widths of the image, and shift_sigma.
+    cam_from_map: the pose that goes with them.
     """
 
     focal: float
     log_sigma: float
     shift: tuple[float, float]
     shift_sigma: tuple[float, float]
+    cam_from_map: Pose
 
 
 def check_camera(view: SeenPoints, cam_from_map: Pose, focal: float = 1.0) -> CameraCheck | None:
@@ -177,4 +179,5 @@ def check_camera(view: SeenPoints, cam_from_map: Pose, focal: float = 1.0) -> Ca
         float(sigma[6]),
         (float(shift[0]), float(shift[1])),
         (float(sigma[7]), float(sigma[8])),
+        pose,
     )

@@ -20,8 +20,9 @@ class GateOptions:
     min_points: visible points. min_visible: share of the compared points inside the image.
     min_fit: inlier share on a scale where 0 is chance and 1 is what two references of the map
     reach with each other. matched_fit: the same for a pose that at least `matches` matches
-    agree on, which is evidence of its own where they lie all over the image: min_spread, see
-    `InlierStatistics`, as max_view_deg. max_shift_px: way of the points from the level before the
+    agree on, or with which `patches` patches agree, min_patch_share of those that were looked
+    for: evidence of its own where they lie all over the image. min_spread, max_view_deg: see
+    `InlierStatistics`. max_shift_px: way of the points from the level before the
     finest. max_condition: condition number of the scaled Hessian. ambiguity: share of the
     inliers with which another hypothesis, elsewhere, makes the answer ambiguous.
     """
@@ -31,6 +32,8 @@ class GateOptions:
     min_fit: float = 0.4
     matched_fit: float = 0.1
     matches: int = 40
+    patches: int = 40
+    min_patch_share: float = 0.2
     min_spread: float = 1.6
     max_view_deg: float = 50.0
     max_shift_px: float = 10.0
@@ -40,11 +43,12 @@ class GateOptions:
     def __post_init__(self) -> None:
         require_range(self, 6, 100_000, "min_points")
         require_range(self, 0, 1, "min_visible", "min_fit", "matched_fit", "ambiguity")
+        require_range(self, 0, 1, "min_patch_share")
         require_range(self, 0, 16, "min_spread")
         require_range(self, 0, 180, "max_view_deg")
         require_range(self, 0, 1e6, "max_shift_px")
         require_range(self, 1, 1e12, "max_condition")
-        require_range(self, 6, 100_000, "matches")
+        require_range(self, 6, 100_000, "matches", "patches")
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,12 @@ def gate(
         return f"only {statistics.visible:.0%} of the points visible, {needed}"
     fit = model.fit(statistics.inliers)
     many, wide = statistics.matches >= options.matches, statistics.spread >= options.min_spread
-    least = options.matched_fit if many and wide else options.min_fit
+    patched = (
+        statistics.patches >= options.patches
+        and statistics.patch_share >= options.min_patch_share
+        and statistics.patch_spread >= options.min_spread
+    )
+    least = options.matched_fit if (many and wide) or patched else options.min_fit
     if fit < least:
         narrow = "" if wide or not many else ", as the matches lie in one part of the image"
         return (

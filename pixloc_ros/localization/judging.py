@@ -9,18 +9,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from pixloc_ros.alignment import (
-    CameraCheck,
-    LinearSystem,
-    SeenPoints,
-    check_camera,
-    condition_number,
-    pose_covariance,
-)
+from pixloc_ros.alignment import LinearSystem, condition_number, pose_covariance
 from pixloc_ros.geometry import Pose
 from pixloc_ros.localization.gating import GateOptions, InlierModel, gate
-from pixloc_ros.localization.matching import MatchedView, Matches, guess_focal
-from pixloc_ros.localization.observations import LocalFrame
 from pixloc_ros.localization.patches import PatchFit
 from pixloc_ros.localization.refinement import Query, Solution
 from pixloc_ros.localization.result import (
@@ -30,6 +21,7 @@ from pixloc_ros.localization.result import (
     Reprojections,
     Status,
 )
+from pixloc_ros.localization.spread import spread
 from pixloc_ros.mapping import PixMap
 
 PATCH_FACTORS = (3.3, 3.3)
@@ -37,55 +29,6 @@ PATCH_FACTORS = (3.3, 3.3)
 map's points are shared by neighbours, which the claim does not know. Three of four places have
 2.5 to 3.3, whatever is left out of them.
 """
-
-
-FEWEST = 40
-"""Points that may speak against the camera."""
-AS_MANY = 0.8
-"""Of the matches that agree with an answer, that must agree where the focal length is free."""
-PATCHES = (0.04, 9.0)
-MATCHES = (0.05, 4.0)
-"""Least change of the logarithm of the focal length, and least shift of the centre in widths,
-that is one, and how many standard deviations it must be. Those of matches are true; of patches
-see `PATCH_FACTORS`.
-"""
-
-
-def _check_by_matches(
-    query: Query, matches: Matches, answer: LocalizationResult
-) -> CameraCheck | None:
-    """What all matches of a view say of its camera; None where they say less than the answer."""
-    guess = guess_focal(MatchedView(matches, query.camera, query.cam_from_rig))
-    if guess is None:
-        return None
-    pose = query.cam_from_rig @ answer.cam_from_map
-    known = int(matches.near(pose, query.camera).sum())
-    if guess.agreeing < max(FEWEST, AS_MANY * known):
-        return None
-    points = matches.points[guess.near]
-    frame = LocalFrame.around(points)
-    view = SeenPoints(
-        points - frame.origin,
-        matches.pixels[guess.near],
-        torch.ones(len(points), dtype=torch.float64),
-        query.camera,
-        query.cam_from_rig,
-    )
-    return check_camera(view, frame.from_map(guess.cam_from_map).to(torch.float64), guess.focal)
-
-
-def _camera_doubt(check: CameraCheck | None, least: float, sigmas: float) -> str:
-    if check is None:
-        return ""
-    if abs(math.log(check.focal)) > max(least, sigmas * check.log_sigma):
-        return f"the camera's focal length seems to be {check.focal:.2f} times what is said of it"
-    for shift, sigma, way in zip(check.shift, check.shift_sigma, ("right", "down"), strict=True):
-        if abs(shift) > max(least, sigmas * sigma):
-            return (
-                "the camera's principal point seems to be "
-                f"{shift:+.0%} of the image's width further {way} than is said of it"
-            )
-    return ""
 
 
 def _six(factors: tuple[float, float]) -> torch.Tensor:
@@ -110,10 +53,12 @@ class Judge:
         self._factors = _six(sigma_factors)
         self._patch_factors = _six(pixmap.calibration or PATCH_FACTORS)
 
-    def judge(
+    def choose(
         self, solution: Solution, queries: Sequence[Query]
     ) -> tuple[LocalizationResult, int]:
-        """The hypothesis that most points fit, believed or not, and its number."""
+        """The hypothesis that most points fit, not yet judged, and its number. Refused where
+        another one fits as well.
+        """
         system, start = solution.system, solution.start
         inlier = (system.squared < self.inliers.threshold) & system.valid
         inliers = torch.where(solution.failed, -1, inlier.sum(-1))
@@ -123,18 +68,18 @@ class Judge:
         pose = solution.frame.to_map(solution.poses[best])
         visible = int(system.valid[best].sum())
         compared = solution.compared
-        agreeing, spread = 0, 0.0
+        agreeing, widest = 0, 0.0
         for query, matches in zip(queries, start.matches, strict=bool(start.matches)):
             if matches is not None:
                 near = matches.near(query.cam_from_rig @ pose, query.camera)
                 agreeing += int(near.sum())
-                spread = max(spread, matches.spread(near, query.camera))
+                widest = max(widest, spread(matches.pixels[near], query.camera))
         statistics = InlierStatistics(
             points=compared,
             visible=visible / max(compared, 1),
             inliers=int(inliers[best]) / max(visible, 1),
             matches=agreeing,
-            spread=spread,
+            spread=widest,
             view_deg=self._view_deg(solution, pose, inlier[best]),
             shift_px=self._shift(solution, queries, best),
             cost=float(system.cost[best]),
@@ -142,8 +87,7 @@ class Judge:
         )
         claimed = pose_covariance(system)[best]
         covariance = claimed * self._factors[:, None] * self._factors
-        reason = gate(statistics, self.inliers, covariance, self._options)
-        reason = reason or self._ambiguity(inliers, system, best)
+        reason = self._ambiguity(inliers, system, best)
         answer = LocalizationResult(
             status=Status.REJECTED if reason else Status.SUCCESS,
             reason=reason or "aligned",
@@ -167,32 +111,18 @@ class Judge:
             answer,
             cam_from_map=fit.rig_from_map,
             covariance=claimed * self._patch_factors[:, None] * self._patch_factors,
-            statistics=replace(answer.statistics, patches=fit.agreeing, patch_share=fit.share),
+            statistics=replace(
+                answer.statistics,
+                patches=fit.agreeing,
+                patch_share=fit.share,
+                patch_spread=fit.spread,
+            ),
         )
 
-    def doubts(
-        self,
-        answer: LocalizationResult,
-        queries: Sequence[Query],
-        matches: Sequence[Matches | None],
-        fit: PatchFit | None,
-    ) -> str:
-        """Why not to believe an answer that fits: what it rests on says that the camera is another
-        one than it claims to be. Empty where nothing does.
-        """
-        if fit is not None:
-            for view in fit.views:
-                if len(view.points) >= FEWEST:
-                    check = check_camera(view, view.cam_from_rig @ fit.fit.rig_from_map)
-                    reason = _camera_doubt(check, *PATCHES)
-                    if reason:
-                        return reason
-        for query, matched in zip(queries, matches, strict=bool(matches)):
-            if matched is not None:
-                reason = _camera_doubt(_check_by_matches(query, matched, answer), *MATCHES)
-                if reason:
-                    return reason
-        return ""
+    def judge(self, answer: LocalizationResult) -> LocalizationResult:
+        """A chosen answer, refused where too little speaks for it."""
+        reason = gate(answer.statistics, self.inliers, answer.covariance, self._options)
+        return replace(answer, status=Status.REJECTED, reason=reason) if reason else answer
 
     def _view_deg(self, solution: Solution, rig_from_map: Pose, inlier: torch.Tensor) -> float:
         """Median angle between the rays on which the rig and the references see the inliers."""

@@ -15,6 +15,7 @@ from pixloc_ros.alignment import LMOptions
 from pixloc_ros.errors import InputError, require_range
 from pixloc_ros.features import RUNTIMES, Extractor, FeatureNetwork, ImageError, check_image
 from pixloc_ros.geometry import QUARTER_TURN, Camera, Pose, RobustKernel
+from pixloc_ros.localization.camera_doubt import camera_doubts
 from pixloc_ros.localization.gating import GateOptions
 from pixloc_ros.localization.judging import Judge
 from pixloc_ros.localization.matching import (
@@ -24,7 +25,7 @@ from pixloc_ros.localization.matching import (
     Matches,
     poses_of_matches,
 )
-from pixloc_ros.localization.patches import PatchRefinement
+from pixloc_ros.localization.patches import PatchFit, PatchRefinement
 from pixloc_ros.localization.products import PRODUCTS
 from pixloc_ros.localization.refinement import Query, Refinement, Start
 from pixloc_ros.localization.result import LocalizationResult, Prior, Refusal, Status
@@ -399,21 +400,39 @@ class Localizer:
         with watch("align"):
             solution = self._refinement.align(queries, start, self._tracing)
         with watch("gate"):
-            answer, best = self._judge.judge(solution, queries)
+            answer, best = self._judge.choose(solution, queries)
         fit = None
         if self._patches.wanted():
             with watch("patches"):
                 fit = self._patches.fit(queries, start.references, answer.cam_from_map)
                 answer = self._judge.with_patches(answer, fit)
-        if answer.ok:
-            with watch("gate"):
-                doubt = self._judge.doubts(answer, queries, start.matches, fit)
-            if doubt:
-                answer = replace(answer, status=Status.REJECTED, reason=doubt)
+        with watch("gate"):
+            answer = self._judge.judge(answer)
+            if answer.ok:
+                answer = self._doubted(answer, queries, start, fit)
         if not self._tracing:
             return answer
         trace = self._refinement.trace(solution, best, self._judge.thresholds)
         return replace(answer, trace=trace)
+
+    def _doubted(
+        self,
+        answer: LocalizationResult,
+        queries: Sequence[Query],
+        start: Start,
+        fit: PatchFit | None,
+    ) -> LocalizationResult:
+        """The answer, refused where patches agree more with another camera than is said."""
+        for doubt in camera_doubts(queries, answer.cam_from_map, start.matches, fit):
+            if self._patches.wanted():
+                seeming = list(queries)
+                seeming[doubt.view] = replace(queries[doubt.view], camera=doubt.camera)
+                rig_from_map = queries[doubt.view].cam_from_rig.inverse() @ doubt.cam_from_map
+                other = self._patches.fit(seeming, start.references, rig_from_map)
+                if other is None or (fit is not None and other.agreeing <= fit.agreeing):
+                    continue
+            return replace(answer, status=Status.REJECTED, reason=doubt.reason)
+        return answer
 
     def _check(self, view: View) -> None:
         camera = view.camera

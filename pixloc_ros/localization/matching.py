@@ -39,8 +39,6 @@ REACH_PX = 12.0
 """Reprojection error of a match that RANSAC takes for an inlier, at 640 pixels of width."""
 MIN_INLIERS = 12
 TRIALS = 2000
-GRID = 4
-"""Cells along a side of an image in which matches are counted."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +55,6 @@ class Matches:
         """Which (n,) lie where a pose projects them, as near as RANSAC wants them."""
         pixels, valid = camera.project(cam_from_map.transform(self.points))
         return ((pixels - self.pixels).norm(dim=-1) < _reach(camera)) & valid
-
-    def spread(self, near: Tensor, camera: Camera) -> float:
-        """How many cells of a grid of GRID x GRID over the image some (n,) of them fill, if they
-        filled each alike: the inverse of the sum of squared shares. Of grids that are shifted by
-        half a cell the one that is filled least.
-        """
-        if not bool(near.any()):
-            return 0.0
-        place = GRID * self.pixels[near] / camera.size
-        least = math.inf
-        for x in (0.0, 0.5):
-            for y in (0.0, 0.5):
-                cell = (place + torch.tensor([x, y])).floor().clamp(0, GRID).long()
-                counts = torch.bincount(cell[:, 1] * (GRID + 1) + cell[:, 0]).double()
-                least = min(least, float(counts.sum() ** 2 / counts.square().sum()))
-        return least
 
 
 def _reach(camera: Camera) -> float:

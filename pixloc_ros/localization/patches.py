@@ -19,6 +19,7 @@ from pixloc_ros.features import grey_camera, grey_values
 from pixloc_ros.geometry import Pose
 from pixloc_ros.localization.observations import LocalFrame, Observations, gather
 from pixloc_ros.localization.refinement import Query
+from pixloc_ros.localization.spread import spread
 from pixloc_ros.mapping import FeatureStore, PixMap
 
 SIMILAR = 0.7
@@ -27,6 +28,8 @@ FEWEST = 30
 """Patches that must be found for a pose of their own."""
 AGREEING_PX = 2.0
 """Largest residual of a patch that agrees with the pose of all."""
+CHANCE = 0.1
+"""Share of patches that agree with some pose or other where the image shows something else."""
 STRETCH = 4.0
 """Largest change of area between a reference and the query with which patches are compared."""
 
@@ -35,15 +38,18 @@ STRETCH = 4.0
 class PatchFit:
     """The pose that the found patches say, and what it rests on.
 
-    fit: of the found ones of all `views`, in a frame about some origin. agreeing: points that
-    were found where the pose projects them. share: of the patches that were looked for.
+    fit: of the found ones of all `views`, in a `frame` near them. agreeing: points that
+    were found where the pose projects them. share: of the patches that were looked for. spread:
+    of those over the image of the view with most, see `spread`.
     """
 
     rig_from_map: Pose
     fit: ReprojectionFit
     views: tuple[SeenPoints, ...]
+    frame: LocalFrame
     agreeing: int
     share: float
+    spread: float
 
 
 class PatchRefinement:
@@ -83,17 +89,26 @@ class PatchRefinement:
             count, view = self._track(query, seen, query.cam_from_rig @ rig_from_map, frame)
             sought += count
             views.append(view)
-        if sum(len(view.points) for view in views) < FEWEST:
+        counts = [len(view.points) for view in views]
+        if sum(counts) < FEWEST:
             return None
         fit = fit_reprojections(views, _shifted(rig_from_map, frame.origin))
         good = fit.residuals < AGREEING_PX
+        agree = int(good.sum()) / sought
+        if agree < CHANCE:
+            return None
         share = torch.cat([view.share for view in views])
         return PatchFit(
             _shifted(fit.rig_from_map, -frame.origin),
             fit,
             tuple(views),
+            frame,
             int((share * good).sum().round()),
-            int(good.sum()) / sought,
+            agree,
+            max(
+                spread(view.pixels[found], view.camera)
+                for view, found in zip(views, good.split(counts), strict=True)
+            ),
         )
 
     def _track(

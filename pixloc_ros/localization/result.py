@@ -32,7 +32,8 @@ class InlierStatistics:
     matches: how many agree with the pose, where the pose came from matches. shift_px: median
     way of the points from the level before the finest. cost: mean robust cost. condition:
     condition number of the scaled Hessian. spread: cells of a grid of 4 x 4 over the image that
-    the agreeing matches fill, if they filled each alike; of the view with most. view_deg: median
+    the agreeing matches fill, if they filled each alike; patch_spread: the same for patches; of
+    the view with most. view_deg: median
     angle between the rays on which the image and the references see the inliers. patches: points
     whose grey values are found where the pose that follows from them projects them; patch_share:
     of those that were looked for.
@@ -49,6 +50,7 @@ class InlierStatistics:
     view_deg: float = 0.0
     patches: int = 0
     patch_share: float = 0.0
+    patch_spread: float = 0.0
 
 
 @dataclass(frozen=True)

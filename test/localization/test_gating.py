@@ -53,6 +53,15 @@ def test_but_not_in_one_part_of_the_image(model):
     assert gate(changed(spread=1.2, matches=400), model, COVARIANCE, GateOptions()) == ""
 
 
+def test_so_are_many_patches(model):
+    """Where retrieval found few matches, or the view is half covered."""
+    patched = changed(inliers=0.3, patches=60, patch_share=0.25, patch_spread=3.0)
+    assert gate(patched, model, COVARIANCE, GateOptions()) == ""
+    for weaker in ({"patches": 30}, {"patch_share": 0.1}, {"patch_spread": 1.2}):
+        fewer = InlierStatistics(**{**patched.__dict__, **weaker})
+        assert "0.40 is needed" in gate(fewer, model, COVARIANCE, GateOptions())
+
+
 def test_nobody_sees_places_from_behind(model):
     behind = changed(view_deg=80.0)
     assert "seen 80 deg from where" in gate(behind, model, COVARIANCE, GateOptions())

@@ -1,0 +1,113 @@
+"""Whether what an answer rests on says that the camera is another one than it is said to be.
+
+A wrong focal length or principal point is made up for by a wrong pose, which fits well enough
+near some points: nothing of how well it fits tells. That another camera fits better does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from pixloc_ros.alignment import CameraCheck, SeenPoints, check_camera
+from pixloc_ros.geometry import Camera, Pose
+from pixloc_ros.localization.matching import MatchedView, Matches, guess_focal
+from pixloc_ros.localization.observations import LocalFrame
+from pixloc_ros.localization.patches import PatchFit
+from pixloc_ros.localization.refinement import Query
+
+FEWEST = 40
+"""Points that may speak against the camera."""
+AS_MANY = 0.8
+"""Of the matches that agree with an answer, that must agree where the focal length is free."""
+PATCHES = (0.04, 9.0)
+MATCHES = (0.05, 3.0)
+"""Least change of the logarithm of the focal length, and least shift of the centre in widths,
+that is one, and how many standard deviations it must be. Those of matches are true; of patches
+see `judging.PATCH_FACTORS`.
+"""
+
+
+@dataclass(frozen=True)
+class CameraDoubt:
+    """What the camera of one view seems to be, and where it would then be.
+
+    view: its number. cam_from_map: float64. reason: in words.
+    """
+
+    view: int
+    camera: Camera
+    cam_from_map: Pose
+    reason: str
+
+
+def camera_doubts(
+    queries: Sequence[Query],
+    rig_from_map: Pose,
+    matches: Sequence[Matches | None],
+    fit: PatchFit | None,
+) -> Iterator[CameraDoubt]:
+    """Of an answer at a pose (float64). matches: of each view, if it was matched. fit: of its
+    patches.
+    """
+    for number, (query, matched) in enumerate(zip(queries, matches, strict=bool(matches))):
+        if matched is None:
+            continue
+        guess = guess_focal(MatchedView(matched, query.camera, query.cam_from_rig))
+        known = int(matched.near(query.cam_from_rig @ rig_from_map, query.camera).sum())
+        if guess is None or guess.agreeing < max(FEWEST, AS_MANY * known):
+            continue
+        points = matched.points[guess.near]
+        frame = LocalFrame.around(points)
+        view = SeenPoints(
+            points - frame.origin,
+            matched.pixels[guess.near],
+            torch.ones(len(points), dtype=torch.float64),
+            query.camera,
+            query.cam_from_rig,
+        )
+        start = frame.from_map(guess.cam_from_map).to(torch.float64)
+        check = check_camera(view, start, guess.focal)
+        yield from _doubt(number, query, check, frame, *MATCHES)
+    if fit is not None:
+        for number, (query, view) in enumerate(zip(queries, fit.views, strict=True)):
+            check = None
+            if len(view.points) >= FEWEST:
+                check = check_camera(view, view.cam_from_rig @ fit.fit.rig_from_map)
+            yield from _doubt(number, query, check, fit.frame, *PATCHES)
+
+
+def _doubt(
+    number: int,
+    query: Query,
+    check: CameraCheck | None,
+    frame: LocalFrame,
+    least: float,
+    sigmas: float,
+) -> Iterator[CameraDoubt]:
+    if check is None:
+        return
+    reason = _reason(check, least, sigmas)
+    if reason:
+        shift = torch.tensor(check.shift, dtype=torch.float64) * query.camera.size[0]
+        camera = replace(
+            query.camera,
+            focal=query.camera.focal * check.focal,
+            centre=query.camera.centre + shift,
+        )
+        yield CameraDoubt(number, camera, frame.to_map(check.cam_from_map), reason)
+
+
+def _reason(check: CameraCheck, least: float, sigmas: float) -> str:
+    if abs(math.log(check.focal)) > max(least, sigmas * check.log_sigma):
+        return f"the camera's focal length seems to be {check.focal:.2f} times what is said of it"
+    for shift, sigma, way in zip(check.shift, check.shift_sigma, ("right", "down"), strict=True):
+        if abs(shift) > max(least, sigmas * sigma):
+            return (
+                "the camera's principal point seems to be "
+                f"{shift:+.0%} of the image's width further {way} than is said of it"
+            )
+    return ""
