@@ -21,7 +21,8 @@ class GateOptions:
     min_fit: inlier share on a scale where 0 is chance and 1 is what two references of the map
     reach with each other. matched_fit: the same for a pose that at least `matches` matches
     agree on, or with which `patches` patches agree, min_patch_share of those that were looked
-    for: evidence of its own where they lie all over the image. min_spread, max_view_deg: see
+    for: evidence of its own where they lie all over the image. unpatched_fit: the same for
+    matches where patches were looked for and too few agree. min_spread, max_view_deg: see
     `InlierStatistics`. max_shift_px: way of the points from the level before the
     finest. max_condition: condition number of the scaled Hessian. ambiguity: share of the
     inliers with which another hypothesis, elsewhere, makes the answer ambiguous.
@@ -32,6 +33,7 @@ class GateOptions:
     min_fit: float = 0.4
     matched_fit: float = 0.1
     matches: int = 40
+    unpatched_fit: float = 0.2
     patches: int = 40
     min_patch_share: float = 0.2
     min_spread: float = 1.6
@@ -43,7 +45,7 @@ class GateOptions:
     def __post_init__(self) -> None:
         require_range(self, 6, 100_000, "min_points")
         require_range(self, 0, 1, "min_visible", "min_fit", "matched_fit", "ambiguity")
-        require_range(self, 0, 1, "min_patch_share")
+        require_range(self, 0, 1, "min_patch_share", "unpatched_fit")
         require_range(self, 0, 16, "min_spread")
         require_range(self, 0, 180, "max_view_deg")
         require_range(self, 0, 1e6, "max_shift_px")
@@ -102,7 +104,12 @@ def gate(
         and statistics.patch_share >= options.min_patch_share
         and statistics.patch_spread >= options.min_spread
     )
-    least = options.matched_fit if (many and wide) or patched else options.min_fit
+    least = options.min_fit
+    if many and wide:
+        missing = statistics.patches_sought > 0 and not statistics.patches
+        least = options.unpatched_fit if missing else options.matched_fit
+    if patched:
+        least = options.matched_fit
     if fit < least:
         narrow = "" if wide or not many else ", as the matches lie in one part of the image"
         return (

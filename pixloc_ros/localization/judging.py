@@ -102,17 +102,20 @@ class Judge:
         )
         return answer, best
 
-    def with_patches(self, answer: LocalizationResult, fit: PatchFit | None) -> LocalizationResult:
-        """The answer at the pose that patches say, as sure as they are."""
+    def with_patches(
+        self, answer: LocalizationResult, sought: int, fit: PatchFit | None
+    ) -> LocalizationResult:
+        """The answer at the pose that patches say, as sure as they are. sought: how many."""
+        statistics = replace(answer.statistics, patches_sought=sought)
         if fit is None:
-            return answer
+            return replace(answer, statistics=statistics)
         claimed = fit.fit.covariance()
         return replace(
             answer,
             cam_from_map=fit.rig_from_map,
             covariance=claimed * self._patch_factors[:, None] * self._patch_factors,
             statistics=replace(
-                answer.statistics,
+                statistics,
                 patches=fit.agreeing,
                 patch_share=fit.share,
                 patch_spread=fit.spread,

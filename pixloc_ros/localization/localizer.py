@@ -404,8 +404,8 @@ class Localizer:
         fit = None
         if self._patches.wanted():
             with watch("patches"):
-                fit = self._patches.fit(queries, start.references, answer.cam_from_map)
-                answer = self._judge.with_patches(answer, fit)
+                sought, fit = self._patches.fit(queries, start.references, answer.cam_from_map)
+                answer = self._judge.with_patches(answer, sought, fit)
         with watch("gate"):
             answer = self._judge.judge(answer)
             if answer.ok:
@@ -428,7 +428,7 @@ class Localizer:
                 seeming = list(queries)
                 seeming[doubt.view] = replace(queries[doubt.view], camera=doubt.camera)
                 rig_from_map = queries[doubt.view].cam_from_rig.inverse() @ doubt.cam_from_map
-                other = self._patches.fit(seeming, start.references, rig_from_map)
+                _, other = self._patches.fit(seeming, start.references, rig_from_map)
                 if other is None or (fit is not None and other.agreeing <= fit.agreeing):
                     continue
             return replace(answer, status=Status.REJECTED, reason=doubt.reason)

@@ -67,8 +67,9 @@ class PatchRefinement:
 
     def fit(
         self, queries: Sequence[Query], references: Sequence[Sequence[int]], rig_from_map: Pose
-    ) -> PatchFit | None:
-        """The pose (float64) that the patches say, None where too few are found.
+    ) -> tuple[int, PatchFit | None]:
+        """How many patches were looked for, and the pose (float64) that they say, None where too
+        few agree.
 
         references: of each view, as they were aligned with.
         """
@@ -91,14 +92,14 @@ class PatchRefinement:
             views.append(view)
         counts = [len(view.points) for view in views]
         if sum(counts) < FEWEST:
-            return None
+            return sought, None
         fit = fit_reprojections(views, _shifted(rig_from_map, frame.origin))
         good = fit.residuals < AGREEING_PX
         agree = int(good.sum()) / sought
         if agree < CHANCE:
-            return None
+            return sought, None
         share = torch.cat([view.share for view in views])
-        return PatchFit(
+        return sought, PatchFit(
             _shifted(fit.rig_from_map, -frame.origin),
             fit,
             tuple(views),

@@ -32,11 +32,11 @@ class InlierStatistics:
     matches: how many agree with the pose, where the pose came from matches. shift_px: median
     way of the points from the level before the finest. cost: mean robust cost. condition:
     condition number of the scaled Hessian. spread: cells of a grid of 4 x 4 over the image that
-    the agreeing matches fill, if they filled each alike; patch_spread: the same for patches; of
-    the view with most. view_deg: median
-    angle between the rays on which the image and the references see the inliers. patches: points
-    whose grey values are found where the pose that follows from them projects them; patch_share:
-    of those that were looked for.
+    the agreeing matches fill, if they filled each alike, of the view with most. view_deg: median
+    angle between the rays on which the image and the references see the inliers.
+    patches_sought: patches that were looked for. patches: points whose patches are found where the
+    pose that follows from them projects them; patch_share: such patches of those that were looked
+    for; patch_spread: as spread.
     """
 
     points: int = 0
@@ -48,6 +48,7 @@ class InlierStatistics:
     condition: float = float("inf")
     spread: float = 0.0
     view_deg: float = 0.0
+    patches_sought: int = 0
     patches: int = 0
     patch_share: float = 0.0
     patch_spread: float = 0.0

@@ -62,6 +62,15 @@ def test_so_are_many_patches(model):
         assert "0.40 is needed" in gate(fewer, model, COVARIANCE, GateOptions())
 
 
+def test_where_no_patch_is_found_matches_must_fit_better(model):
+    """As in a blurred image of another place."""
+    for inliers, refused in ((0.2, True), (0.4, False)):
+        poor = changed(inliers=inliers, matches=60, spread=4.0, patches_sought=2000)
+        assert bool(gate(poor, model, COVARIANCE, GateOptions())) == refused
+    unasked = changed(inliers=0.2, matches=60, spread=4.0)
+    assert gate(unasked, model, COVARIANCE, GateOptions()) == ""
+
+
 def test_nobody_sees_places_from_behind(model):
     behind = changed(view_deg=80.0)
     assert "seen 80 deg from where" in gate(behind, model, COVARIANCE, GateOptions())
