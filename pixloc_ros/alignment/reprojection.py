@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -119,10 +120,16 @@ class CameraCheck:
     cam_from_map: Pose
 
 
-def check_camera(view: SeenPoints, cam_from_map: Pose, focal: float = 1.0) -> CameraCheck | None:
+def check_camera(
+    view: SeenPoints,
+    cam_from_map: Pose,
+    focal: float = 1.0,
+    free: Literal["both", "focal", "centre"] = "both",
+) -> CameraCheck | None:
     """Fit pose, focal length and principal point to the points that one camera shows.
 
-    focal: by what the focal length is multiplied at the start, as the pose there fits it.
+    free: which of the two are, beside the pose. focal: by what the focal length is multiplied at
+    the start, as the pose there fits it.
     None where they do not determine that. The robust scale follows the residuals, which are of
     several pixels for matches.
     Source: Hartley, Zisserman, "Multiple view geometry" (2004), section 7.2.
@@ -131,6 +138,8 @@ def check_camera(view: SeenPoints, cam_from_map: Pose, focal: float = 1.0) -> Ca
     log_focal = torch.tensor(focal, dtype=torch.float64).log()
     shift = torch.zeros(2, dtype=torch.float64)
     width, scale = view.camera.size[0], 0.0
+    columns = {"both": range(9), "focal": range(7), "centre": [*range(6), 7, 8]}[free]
+    chosen = torch.tensor(list(columns))
     for iteration in range(ITERATIONS + 1):
         camera = replace(
             view.camera,
@@ -152,7 +161,7 @@ def check_camera(view: SeenPoints, cam_from_map: Pose, focal: float = 1.0) -> Ca
         centre = width * torch.eye(2).double().expand(len(pixels), 2, 2)
         jacobian = torch.cat([to_pixels, turned, outwards, centre], -1)
         jacobian = torch.where(valid[:, None, None], jacobian, torch.zeros(()).double())
-        flat = jacobian.flatten(0, 1)
+        flat = jacobian.flatten(0, 1)[:, chosen]
         both = (weight[:, None] * torch.ones(2).double()).flatten()
         hessian = flat.T @ (both[:, None] * flat)
         gradient = flat.T @ (both * away.flatten())
@@ -163,7 +172,8 @@ def check_camera(view: SeenPoints, cam_from_map: Pose, focal: float = 1.0) -> Ca
         inverse = torch.cholesky_inverse(factor) * norm[:, None] * norm
         if iteration == ITERATIONS:
             break
-        step = -(inverse @ gradient)
+        step = torch.zeros(9, dtype=torch.float64)
+        step[chosen] = -(inverse @ gradient)
         pose = pose.perturb(step[:6])
         log_focal = log_focal + step[6].clamp(-0.5, 0.5)
         shift = shift + step[7:].clamp(-0.5, 0.5)
@@ -171,7 +181,8 @@ def check_camera(view: SeenPoints, cam_from_map: Pose, focal: float = 1.0) -> Ca
     if not float(degrees) > 0:
         return None
     variance = (weight * squared).sum() / degrees
-    sigma = (inverse.diagonal().clamp(min=0) * variance).sqrt()
+    sigma = torch.zeros(9, dtype=torch.float64)
+    sigma[chosen] = (inverse.diagonal().clamp(min=0) * variance).sqrt()
     if not bool(torch.isfinite(sigma).all() & torch.isfinite(shift).all()):
         return None
     return CameraCheck(

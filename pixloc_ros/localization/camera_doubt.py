@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 
@@ -70,35 +71,38 @@ def camera_doubts(
             query.cam_from_rig,
         )
         start = frame.from_map(guess.cam_from_map).to(torch.float64)
-        check = check_camera(view, start, guess.focal)
-        yield from _doubt(number, query, check, frame, *MATCHES)
+        yield from _doubt(number, query, view, start, frame, guess.focal, *MATCHES)
     if fit is not None:
         for number, (query, view) in enumerate(zip(queries, fit.views, strict=True)):
-            check = None
+            start = view.cam_from_rig @ fit.fit.rig_from_map
             if len(view.points) >= FEWEST:
-                check = check_camera(view, view.cam_from_rig @ fit.fit.rig_from_map)
-            yield from _doubt(number, query, check, fit.frame, *PATCHES)
+                yield from _doubt(number, query, view, start, fit.frame, 1.0, *PATCHES)
 
 
 def _doubt(
     number: int,
     query: Query,
-    check: CameraCheck | None,
+    view: SeenPoints,
+    cam_from_local: Pose,
     frame: LocalFrame,
+    focal: float,
     least: float,
     sigmas: float,
 ) -> Iterator[CameraDoubt]:
-    if check is None:
-        return
-    reason = _reason(check, least, sigmas)
-    if reason:
-        shift = torch.tensor(check.shift, dtype=torch.float64) * query.camera.size[0]
+    # one of the two explains it, and is known better alone
+    both: tuple[Literal["focal", "centre"], ...] = ("focal", "centre")
+    for free in both:
+        alone = check_camera(view, cam_from_local, focal if free == "focal" else 1.0, free)
+        reason = "" if alone is None else _reason(alone, least, sigmas)
+        if alone is None or not reason:
+            continue
+        shift = torch.tensor(alone.shift, dtype=torch.float64) * query.camera.size[0]
         camera = replace(
             query.camera,
-            focal=query.camera.focal * check.focal,
+            focal=query.camera.focal * alone.focal,
             centre=query.camera.centre + shift,
         )
-        yield CameraDoubt(number, camera, frame.to_map(check.cam_from_map), reason)
+        yield CameraDoubt(number, camera, frame.to_map(alone.cam_from_map), reason)
 
 
 def _reason(check: CameraCheck, least: float, sigmas: float) -> str:

@@ -15,7 +15,7 @@ from pixloc_ros.alignment import LMOptions
 from pixloc_ros.errors import InputError, require_range
 from pixloc_ros.features import RUNTIMES, Extractor, FeatureNetwork, ImageError, check_image
 from pixloc_ros.geometry import QUARTER_TURN, Camera, Pose, RobustKernel
-from pixloc_ros.localization.camera_doubt import camera_doubts
+from pixloc_ros.localization.camera_doubt import CameraDoubt, camera_doubts
 from pixloc_ros.localization.gating import GateOptions
 from pixloc_ros.localization.judging import Judge
 from pixloc_ros.localization.matching import (
@@ -76,6 +76,9 @@ class LocalizerOptions:
 
 MOST_VIEWS = 8
 """Cameras whose images of a moment are aligned together."""
+
+SETTLING = 4
+"""Times, at most, that patches are looked for until a pose with another camera has settled."""
 
 VAGUE_PX = 50.0
 """Standard deviation of a prior, in pixels, from which on others are drawn around it: where
@@ -423,16 +426,28 @@ class Localizer:
         fit: PatchFit | None,
     ) -> LocalizationResult:
         """The answer, refused where patches agree more with another camera than is said."""
+        if not self._patches.wanted():
+            return answer
+        most, reason = 0 if fit is None else fit.agreeing, ""
         for doubt in camera_doubts(queries, answer.cam_from_map, start.matches, fit):
-            if self._patches.wanted():
-                seeming = list(queries)
-                seeming[doubt.view] = replace(queries[doubt.view], camera=doubt.camera)
-                rig_from_map = queries[doubt.view].cam_from_rig.inverse() @ doubt.cam_from_map
-                _, other = self._patches.fit(seeming, start.references, rig_from_map)
-                if other is None or (fit is not None and other.agreeing <= fit.agreeing):
-                    continue
-            return replace(answer, status=Status.REJECTED, reason=doubt.reason)
-        return answer
+            agreeing = self._agreeing(doubt, queries, start)
+            if agreeing > most:
+                most, reason = agreeing, doubt.reason
+        return replace(answer, status=Status.REJECTED, reason=reason) if reason else answer
+
+    def _agreeing(self, doubt: CameraDoubt, queries: Sequence[Query], start: Start) -> int:
+        """Points whose patches agree with what the camera of a view seems to be."""
+        seeming = list(queries)
+        seeming[doubt.view] = replace(queries[doubt.view], camera=doubt.camera)
+        rig_from_map = queries[doubt.view].cam_from_rig.inverse() @ doubt.cam_from_map
+        most = 0
+        # the pose comes of matches, and is as exact as they are
+        for _ in range(SETTLING):
+            _, found = self._patches.fit(seeming, start.references, rig_from_map)
+            if found is None or found.agreeing <= most:
+                break
+            most, rig_from_map = found.agreeing, found.rig_from_map
+        return most
 
     def _check(self, view: View) -> None:
         camera = view.camera
