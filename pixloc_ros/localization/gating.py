@@ -21,8 +21,9 @@ class GateOptions:
     min_fit: inlier share on a scale where 0 is chance and 1 is what two references of the map
     reach with each other. matched_fit: the same for a pose that at least `matches` matches
     agree on, or with which `patches` patches agree, min_patch_share of those that were looked
-    for: evidence of its own where they lie all over the image. unpatched_fit: the same for
-    matches where patches were looked for and too few agree. min_spread, max_view_deg: see
+    for: evidence of its own where they lie all over the image. unpatched_fit: the same where
+    patches were looked for and too few agree, for matches that are spread twice as wide.
+    min_spread, max_view_deg: see
     `InlierStatistics`. max_shift_px: way of the points from the level before the
     finest. max_condition: condition number of the scaled Hessian. ambiguity: share of the
     inliers with which another hypothesis, elsewhere, makes the answer ambiguous.
@@ -33,7 +34,7 @@ class GateOptions:
     min_fit: float = 0.4
     matched_fit: float = 0.1
     matches: int = 40
-    unpatched_fit: float = 0.2
+    unpatched_fit: float = 0.15
     patches: int = 40
     min_patch_share: float = 0.2
     min_spread: float = 1.6
@@ -105,10 +106,11 @@ def gate(
         and statistics.patch_spread >= options.min_spread
     )
     least = options.min_fit
-    if many and wide:
-        missing = statistics.patches_sought > 0 and not statistics.patches
-        least = options.unpatched_fit if missing else options.matched_fit
-    if patched:
+    if statistics.patches_sought and not statistics.patches:
+        # the image is blurred, all of it, or not of this place
+        wide = statistics.spread >= 2 * options.min_spread
+        least = options.unpatched_fit if many and wide else options.min_fit
+    elif (many and wide) or patched:
         least = options.matched_fit
     if fit < least:
         narrow = "" if wide or not many else ", as the matches lie in one part of the image"

@@ -64,10 +64,10 @@ def test_so_are_many_patches(model):
 
 def test_where_no_patch_is_found_matches_must_fit_better(model):
     """As in a blurred image of another place."""
-    for inliers, refused in ((0.2, True), (0.4, False)):
-        poor = changed(inliers=inliers, matches=60, spread=4.0, patches_sought=2000)
+    for inliers, spread, refused in ((0.15, 4.0, True), (0.3, 4.0, False), (0.3, 2.0, True)):
+        poor = changed(inliers=inliers, matches=60, spread=spread, patches_sought=2000)
         assert bool(gate(poor, model, COVARIANCE, GateOptions())) == refused
-    unasked = changed(inliers=0.2, matches=60, spread=4.0)
+    unasked = changed(inliers=0.15, matches=60, spread=2.0)
     assert gate(unasked, model, COVARIANCE, GateOptions()) == ""
 
 
