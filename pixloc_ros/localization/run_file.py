@@ -115,6 +115,8 @@ def facts_of(result: LocalizationResult, decision: Decision | None = None) -> di
             "visible": round(statistics.visible, 4),
             "matches": statistics.matches,
             "inliers": round(statistics.inliers, 4),
+            "patches": statistics.patches,
+            "patch_share": round(statistics.patch_share, 4),
             "cost": statistics.cost,
         }
     if result.map:

@@ -12,6 +12,9 @@ from scipy.sparse.csgraph import connected_components
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.mapping import SparseModel
 
+NEAREST = 4.0
+"""Times that a point may be nearer than the median one and count for more."""
+
 
 class Covisibility:
     """Observations of a map as a sparse R x P matrix, and what follows from it."""
@@ -33,7 +36,9 @@ class Covisibility:
         """The references that best cover the view from one pose, best first.
 
         A reference counts the points it saw that project into the view, each less as the two
-        see it from other directions (cosine) and from other distances (their ratio, squared).
+        see it from other directions (cosine) and from other distances (their ratio, squared), and
+        near ones more: what a point says of where the camera is goes by the inverse square of
+        its distance.
         """
         _, valid = camera.project(cam_from_map.transform(self._points))
         there = self._points.numpy() - cam_from_map.inverse().translation.numpy()
@@ -44,6 +49,9 @@ class Covisibility:
         # squared: of half the size a point is a quarter as many pixels
         ratio = np.minimum(here, self._distances) / np.maximum(here, self._distances)
         alike *= ratio**2
+        seen = valid.numpy()
+        usual = np.median(distance[seen]) if seen.any() else 1.0
+        alike *= np.minimum(usual / here, NEAREST) ** 2
         score = np.add.reduceat(np.append(alike, 0.0), self._offsets[:-1])
         score[np.diff(self._offsets) == 0] = 0.0
         order = np.argsort(-score, kind="stable")[:count]

@@ -156,6 +156,8 @@ def frame_status(
         visible=f"{statistics.visible:.3f}",
         inliers=f"{statistics.inliers:.3f}",
         matches=statistics.matches,
+        patches=statistics.patches,
+        patch_share=f"{statistics.patch_share:.3f}",
         cost=f"{statistics.cost:.4f}",
         latency_ms=f"{milliseconds:.1f}",
     )

@@ -72,6 +72,8 @@ def _facts(result: LocalizationResult) -> str:
             f"{statistics.visible:.0%} visible",
             f"{statistics.inliers:.0%} inliers",
         ]
+        if statistics.patches:
+            parts.append(f"{statistics.patches} patches")
     if result.ok:
         sigmas = result.covariance.diagonal().clamp(min=0)
         metres = float(sigmas[:3].sum().sqrt())
