@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pixloc_ros.features.image import MIN_SIDE
 from pixloc_ros.features.pyramid import ImagePyramid
 
 ANCHORS = 256
@@ -23,6 +24,8 @@ SAMPLED = 60
 """References, at most, that a model is learned from."""
 ENOUGH = 8
 """References from which a map has a model of its own."""
+SMALLEST = 3 * MIN_SIDE
+"""Pixels along a side of an image of which narrower views can be made."""
 CELLS = 200
 """Of each of them, from which the anchors are found."""
 ROUNDS = 8

@@ -267,7 +267,10 @@ class Localizer:
                 answer = LocalizationResult(refusal.status, str(refusal))
             if answer.ok or len(queries) > 1 or not self.options.turns:
                 return answer
-            return self._turned(watch, queries[0], references) or answer
+            try:
+                return self._turned(watch, queries[0], references) or answer
+            except Refusal:
+                return answer
         expected = prior.cam_from_map.to(torch.float64)
         with watch("references"):
             seen = [self._seen(query, expected) for query in queries]
@@ -308,6 +311,8 @@ class Localizer:
                 turned = self._query(View(image, camera, mount))
             with watch("match"):
                 candidates = self._candidates(turned, references, [])
+                if not candidates:
+                    return None
                 matches = self._matcher.match(candidates, turned.pyramid)
                 view = MatchedView(matches, turned.camera, turned.cam_from_rig)
                 _, agreeing = poses_of_matches([view], 1)
@@ -316,7 +321,14 @@ class Localizer:
         if best is None:
             return None
         answer = self._search(watch, [best], references, [[]])
-        return answer if answer.ok else None
+        return answer if answer.ok and self._is_plain(answer) else None
+
+    def _is_plain(self, answer: LocalizationResult) -> bool:
+        """Whether more than usual speaks for an answer, as for one of several that were tried."""
+        statistics, gate = answer.statistics, self.options.gate
+        if self._patches.wanted():
+            return statistics.patch_share >= gate.min_patch_share
+        return statistics.matches >= 2 * gate.matches
 
     def _query(self, view: View) -> Query:
         camera = view.camera.to("cpu", torch.float64)

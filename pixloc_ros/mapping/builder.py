@@ -34,7 +34,7 @@ from pixloc_ros.features import (
     learn_places,
     read_image,
 )
-from pixloc_ros.features.places import ENOUGH, SAMPLED
+from pixloc_ros.features.places import ENOUGH, SAMPLED, SMALLEST
 from pixloc_ros.interrupts import held, interruptible, let_through
 from pixloc_ros.mapping.approximate import make_index
 from pixloc_ros.mapping.calibration import ATTRIBUTE, as_attribute
@@ -303,9 +303,11 @@ def _learn_places(
     images = []
     for number in chosen.tolist():
         try:
-            images.append(check_image(read_image(folder / names[number])))
+            image = check_image(read_image(folder / names[number]))
         except ImageError:
             continue  # whoever samples it says what is wrong with it
+        if min(image.shape[:2]) >= SMALLEST:
+            images.append(image)
     if len(images) < ENOUGH:
         return None
     coarsest = min(levels, key=lambda level: (level.image_size, -level.network_level))

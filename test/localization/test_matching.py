@@ -29,7 +29,7 @@ def matched(room, localizer):
     frame = room.sequence.frames[4]
     image = read_image(room.sequence.images / frame.name)
     pyramid = extract_pyramid(localizer.network, image, localizer.map.header.levels)
-    references, _ = localizer.index.search(pyramid.descriptor, 10)
+    references, _ = localizer.index.search(localizer.map.describe(pyramid), 10)
     return (
         frame,
         Matcher(localizer.store, len(localizer.map), 4000).match(references, pyramid),
@@ -81,11 +81,11 @@ def scene(count: int, noise: int = 0) -> tuple[Matches, Camera, Pose]:
 
 def test_matches_agree_with_a_pose_within_reach():
     matches, camera, pose = scene(100, noise=30)
-    assert 70 <= matches.agreeing(pose, camera) <= 74
+    assert 70 <= int(matches.near(pose, camera).sum()) <= 74
     turned = pose.perturb(torch.tensor([0, 0, 0, 0, 0.05, 0]).double())  # some 25 pixels
-    assert matches.agreeing(turned, camera) < 10
+    assert int(matches.near(turned, camera).sum()) < 10
     behind = pose.perturb(torch.tensor([0, 0, -50.0, 0, 0, 0]).double())
-    assert matches.agreeing(behind, camera) == 0
+    assert int(matches.near(behind, camera).sum()) == 0
 
 
 @pytest.mark.parametrize("far", [0.0, 5e6])
