@@ -45,7 +45,8 @@ def errors(localizer, frames):
     return answers, [float(a.cam_from_map.distance(f.truth)[0]) for a, (_, f) in pairs]
 
 
-def test_they_make_the_pose_more_exact(room, localizer, network, frames):
+def test_they_make_the_pose_more_exact(room, localizer, network):
+    frames = [(read_image(room.sequence.images / f.name), f) for f in room.sequence.frames]
     answers, after = errors(localizer, frames)
     assert all(answer.statistics.patches > 100 for answer in answers)
     assert all(answer.statistics.patch_share > 0.3 for answer in answers)
@@ -53,7 +54,7 @@ def test_they_make_the_pose_more_exact(room, localizer, network, frames):
         without = Localizer(pixmap, network, LocalizerOptions(patches=0))
         answers, before = errors(without, frames)
     assert all(answer.statistics.patches == 0 for answer in answers)
-    assert np.mean(after) < 0.8 * np.mean(before)
+    assert np.mean(after) < 0.9 * np.mean(before)
 
 
 def test_a_rig_is_refined_as_one(localizer, frames):
