@@ -174,6 +174,9 @@ def check_camera(
             break
         step = torch.zeros(9, dtype=torch.float64)
         step[chosen] = -(inverse @ gradient)
+        motion = step[chosen] @ hessian @ step[chosen] / weight.sum().clamp(min=1e-9)
+        if iteration > ITERATIONS // 2 and float(motion) < STILL_PX**2:
+            break
         pose = pose.perturb(step[:6])
         log_focal = log_focal + step[6].clamp(-0.5, 0.5)
         shift = shift + step[7:].clamp(-0.5, 0.5)
