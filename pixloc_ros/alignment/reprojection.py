@@ -110,7 +110,8 @@ class CameraCheck:
 
     focal: by what the focal length should be multiplied, and log_sigma, the standard deviation of
     its logarithm. shift: (2,) of the principal point, in widths of the image, and shift_sigma.
-    cam_from_map: the pose that goes with them.
+    cam_from_map: the pose that goes with them. What was not free is as it was, and its standard
+    deviation zero.
     """
 
     focal: float
@@ -123,13 +124,13 @@ class CameraCheck:
 def check_camera(
     view: SeenPoints,
     cam_from_map: Pose,
+    free: Literal["focal", "centre"],
     focal: float = 1.0,
-    free: Literal["both", "focal", "centre"] = "both",
 ) -> CameraCheck | None:
-    """Fit pose, focal length and principal point to the points that one camera shows.
+    """Fit the pose, and the focal length or the principal point, to what one camera shows.
 
-    free: which of the two are, beside the pose. focal: by what the focal length is multiplied at
-    the start, as the pose there fits it.
+    free: which of the two it is; each alone is better known than both. focal: by what the focal
+    length is multiplied at the start, as the pose there fits it.
     None where they do not determine that. The robust scale follows the residuals, which are of
     several pixels for matches.
     Source: Hartley, Zisserman, "Multiple view geometry" (2004), section 7.2.
@@ -138,8 +139,7 @@ def check_camera(
     log_focal = torch.tensor(focal, dtype=torch.float64).log()
     shift = torch.zeros(2, dtype=torch.float64)
     width, scale = view.camera.size[0], 0.0
-    columns = {"both": range(9), "focal": range(7), "centre": [*range(6), 7, 8]}[free]
-    chosen = torch.tensor(list(columns))
+    chosen = torch.tensor([*range(6), *((6,) if free == "focal" else (7, 8))])
     for iteration in range(ITERATIONS + 1):
         camera = replace(
             view.camera,

@@ -47,7 +47,9 @@ class FeatureNetwork(nn.Module, ABC):
     """Whether images are averaged when shrunk (True) or sampled bilinearly (False)."""
 
     sigma_factors: tuple[float, float] = (1.0, 1.0)
-    """On the standard deviations of translation and rotation, as `calibrate` found them."""
+    """On the standard deviations of translation and rotation that alignment claims, where no patch
+    is found. They come with the weights; those of patches are the map's.
+    """
 
     @abstractmethod
     def forward(self, images: Tensor, finest: int = 0) -> NetworkOutput:

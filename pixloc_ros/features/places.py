@@ -136,7 +136,7 @@ def _learn(
         for views, own in zip(other, said, strict=True)
         for view in views
     ]
-    mean = said.mean(0) if len(said) > 1 else torch.zeros_like(said[0])
+    mean = said.mean(0)
     projection = _projection(said - mean, torch.stack(changes))
     return PlaceModel(centre, anchors, mean, projection)
 

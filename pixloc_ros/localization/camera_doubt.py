@@ -99,10 +99,9 @@ def _doubt(
     least: float,
     sigmas: float,
 ) -> Iterator[CameraDoubt]:
-    # one of the two explains it, and is known better alone
-    both: tuple[Literal["focal", "centre"], ...] = ("focal", "centre")
-    for free in both:
-        alone = check_camera(view, cam_from_local, focal if free == "focal" else 1.0, free)
+    starts: dict[Literal["focal", "centre"], float] = {"focal": focal, "centre": 1.0}
+    for free, begin in starts.items():
+        alone = check_camera(view, cam_from_local, free, begin)
         reason = "" if alone is None else _reason(alone, least, sigmas)
         if alone is None or not reason:
             continue

@@ -23,10 +23,9 @@ class GateOptions:
     agree on, or with which `patches` patches agree, min_patch_share of those that were looked
     for: evidence of its own where they lie all over the image. unpatched_fit: the same where
     patches were looked for and too few agree, for matches that are spread twice as wide.
-    min_spread, max_view_deg: see
-    `InlierStatistics`. max_shift_px: way of the points from the level before the
-    finest. max_condition: condition number of the scaled Hessian. ambiguity: share of the
-    inliers with which another hypothesis, elsewhere, makes the answer ambiguous.
+    min_spread, max_view_deg: see `InlierStatistics`. max_shift_px: way of the points from the
+    level before the finest. max_condition: condition number of the scaled Hessian. ambiguity:
+    share of the inliers with which another hypothesis, elsewhere, makes the answer ambiguous.
     """
 
     min_points: int = 30

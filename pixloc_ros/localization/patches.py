@@ -15,7 +15,7 @@ from pixloc_ros.alignment import (
     fit_reprojections,
     track_patches,
 )
-from pixloc_ros.features import grey_camera, grey_values
+from pixloc_ros.features import grey_camera
 from pixloc_ros.geometry import Pose
 from pixloc_ros.localization.observations import LocalFrame, Observations, gather
 from pixloc_ros.localization.refinement import Query
@@ -60,7 +60,7 @@ class PatchRefinement:
 
     def __init__(self, pixmap: PixMap, store: FeatureStore, limit: int) -> None:
         self._map, self._store, self._limit = pixmap, store, limit
-        self.cameras = [grey_camera(c.to("cpu", torch.float64)) for c in pixmap.cameras]
+        self._cameras = [grey_camera(c.to("cpu", torch.float64)) for c in pixmap.cameras]
 
     def wanted(self) -> bool:
         return self._limit > 0 and len(self._store.patches) > 0
@@ -122,7 +122,7 @@ class PatchRefinement:
         affine, possible = self._affine(seen, cam_from_map, to_pixels)
         chosen = (valid & possible).nonzero().flatten()
         tracks = track_patches(
-            torch.from_numpy(grey_values(query.image)),
+            query.grey,
             self._store.patches[seen.rows[chosen]],
             affine[chosen].float().contiguous(),
             pixels[chosen].float().contiguous(),
@@ -158,7 +158,7 @@ class PatchRefinement:
         used = pixmap.camera_index[seen.reference]
         for number in np.unique(used):
             rows = torch.from_numpy(np.flatnonzero(used == number))
-            known[rows] = self.cameras[number].project_with_jacobian(there[rows])[1]
+            known[rows] = self._cameras[number].project_with_jacobian(there[rows])[1]
         # two directions at right angles to the ray, in the frame of the reference
         ray = torch.nn.functional.normalize(there, dim=-1)
         side = torch.tensor([0.0, 1.0, 0.0], dtype=ray.dtype).expand_as(ray)

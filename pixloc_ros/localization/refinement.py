@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from pixloc_ros.alignment import (
 )
 from pixloc_ros.alignment.kernels.packing import BLOCK
 from pixloc_ros.cuda_graphs import Replay
-from pixloc_ros.features import FeatureNetwork, ImagePyramid
+from pixloc_ros.features import FeatureNetwork, ImagePyramid, grey_values
 from pixloc_ros.geometry import Camera, Lens, Pose, RobustKernel
 from pixloc_ros.localization.matching import Matches
 from pixloc_ros.localization.observations import LocalFrame, Observations, gather
@@ -43,6 +44,11 @@ class Query:
     pyramid: ImagePyramid
     camera: Camera
     cam_from_rig: Pose
+
+    @cached_property
+    def grey(self) -> Tensor:
+        """What patches are looked for in: see `features.grey_values`."""
+        return torch.from_numpy(grey_values(self.image))
 
 
 @dataclass(frozen=True)
