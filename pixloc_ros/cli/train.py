@@ -95,6 +95,8 @@ def run(arguments: Sequence[str]) -> int:
         if given.resume:
             trainer.resume()
         finished = trainer.run()
+        if processes.count > 1:
+            torch.distributed.barrier()  # no process leaves while another one still listens
     finally:
         if processes.count > 1:
             torch.distributed.destroy_process_group()

@@ -89,7 +89,9 @@ def photograph(images: Tensor, random: np.random.Generator) -> Tensor:
     y = torch.linspace(-1, 1, h, device=device)[:, None]
     x = torch.linspace(-1, 1, w, device=device)
     images = images * (1 - draw(random.uniform(0, 0.3, b)) * (x * x + y * y))
-    exposure = np.exp(random.normal(0, 0.3, (b, 1)) + random.normal(0, 0.07, (b, 3)))
+    # one image in five has a wrong white balance
+    cast = np.where(random.random((b, 1)) < 0.2, 0.3, 0.07)
+    exposure = np.exp(random.normal(0, 0.3, (b, 1)) + cast * random.normal(0, 1, (b, 3)))
     images = images * draw(exposure)
     grey = images.mean(1, keepdim=True)
     kept = random.uniform(0.5, 1.2, b)

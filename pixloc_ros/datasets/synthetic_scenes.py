@@ -1,4 +1,4 @@
-"""Procedural places made of boxes: rooms, streets and yards, and cameras that look at them.
+"""Procedural places made of boxes: rooms, streets, yards and walls, with cameras that look there.
 
 Everything about a scene is drawn from its own random generator, so that a scene depends on its
 seed alone and not on the batch or the machine that renders it.
@@ -20,7 +20,7 @@ from pixloc_ros.geometry import Pose
 
 MAX_BOXES = 52
 OCCLUDERS_PER_VIEW = 1
-KINDS = ("room", "street", "yard")
+KINDS = ("room", "street", "yard", "wall")
 
 
 @dataclass
@@ -198,6 +198,18 @@ def _yard(layout: _Layout, random: np.random.Generator) -> np.ndarray:
     return np.array([outer, outer, radius])
 
 
+def _wall(layout: _Layout, random: np.random.Generator) -> np.ndarray:
+    """Photographs side by side on one plane: their views are homographies of each other."""
+    layout.add([0, 0, 10], [60, 60, 24], inside=True, contrast=random.uniform(0, 0.4))
+    columns, rows = int(random.integers(1, 4)), int(random.integers(1, 3))
+    wide, high = random.uniform(1.0, 2.5), random.uniform(1.0, 2.0)
+    for i in range(columns):
+        for j in range(rows):
+            at = [(i - (columns - 1) / 2) * wide, 0.05, (j + 0.5) * high]
+            layout.add(at, [wide, 0.1, high])
+    return np.array([columns * wide, 4.0, rows * high])
+
+
 def _looking_at(eye: np.ndarray, target: np.ndarray, roll: float) -> tuple[np.ndarray, np.ndarray]:
     """cam_from_scene as rotation and translation; z forward, y down."""
     z = target - eye
@@ -223,6 +235,10 @@ def _gaze(kind: str, size: np.ndarray, random: np.random.Generator) -> tuple[np.
         aside = random.normal(0, 0.1 if random.random() < 0.6 else 1.0)
         target = eye + np.array([20.0, 20.0 * aside, random.uniform(-1, 3)])
         target[1] = np.clip(target[1], -0.6 * size[1], 0.6 * size[1])
+    elif kind == "wall":
+        reach = max(size[0], size[2]) * random.uniform(0.5, 1.1)
+        eye = np.array([random.normal(0, 0.3 * reach), -reach, size[2] * random.uniform(0.2, 1)])
+        target = np.array([random.normal(0, 0.15), 0.0, 0.5]) * [size[0], 1, size[2]]
     else:
         angle, away = random.uniform(0, 2 * math.pi), size[2] * random.uniform(1.8, 4.0)
         away = min(away, 0.4 * size[0])
@@ -239,6 +255,9 @@ def _views(
     """Rotation, translation, eye and target of cameras that overlap with the first one."""
     eye, target = _gaze(kind, size, random)
     reach = float(np.linalg.norm(target - eye))
+    # some cameras are mounted or held on their side; others are tilted from view to view
+    upright = random.uniform(-math.pi, math.pi) if random.random() < 0.25 else 0.0
+    held = random.random() < 0.3
     views = []
     for number in range(count):
         at, to = eye, target
@@ -254,8 +273,10 @@ def _views(
             if kind == "room":
                 at[:2] = np.clip(at[:2], -0.4 * size[:2], 0.4 * size[:2])
                 at[2] = min(at[2], 0.85 * size[2])
-        roll = random.normal(0, math.radians(20.0 if random.random() < 0.15 else 4.0))
-        views.append((*_looking_at(at, to, roll), at, to))
+            if kind == "wall":
+                at[1] = min(at[1], -0.3 * reach)
+        turn = random.uniform(-0.9, 0.9) if held else random.normal(0, math.radians(4.0))
+        views.append((*_looking_at(at, to, upright + turn), at, to))
     return views
 
 
@@ -326,7 +347,7 @@ def make_scene(
     random = np.random.default_rng(list(seed))
     kind = kinds[int(random.integers(len(kinds)))]
     layout = _Layout()
-    size = {"room": _room, "street": _street, "yard": _yard}[kind](layout, random)
+    size = {"room": _room, "street": _street, "yard": _yard, "wall": _wall}[kind](layout, random)
     cameras = _views(kind, size, views, random)
     fixed = len(layout.centre)
     total = MAX_BOXES + views * OCCLUDERS_PER_VIEW

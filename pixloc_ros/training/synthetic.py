@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pixloc_ros.datasets.disturbances import disturb
 from pixloc_ros.datasets.photometry import photograph
 from pixloc_ros.datasets.raycast import Hits, Textures, cast, in_shadow, paint, pixel_rays
 from pixloc_ros.datasets.synthetic_scenes import (
@@ -148,13 +149,25 @@ class SyntheticPairs:
         cameras = _cameras(places.focal, width, height)
         images, depth, _ = render(places, self.textures, cameras)
         randoms = [np.random.default_rng([self.seed, step, scene, 1]) for scene in scenes]
-        images = torch.stack(
-            [photograph(i, random) for i, random in zip(images, randoms, strict=True)]
-        )
+        taken, hidden = [], []
+        for views, random in zip(images, randoms, strict=True):
+            disturbed, covered = disturb(views, random)
+            taken.append(photograph(disturbed, random))
+            hidden.append(covered)
+        images, covered = torch.stack(taken), torch.stack(hidden)
         overlap = self._overlap(places.cam_from_scene, cameras, depth)
         first, second, valid = self._pairs(overlap.cpu().numpy(), randoms)
         return self._assemble(
-            images, depth, cameras, places.cam_from_scene, overlap, first, second, valid, randoms
+            images,
+            depth,
+            covered,
+            cameras,
+            places.cam_from_scene,
+            overlap,
+            first,
+            second,
+            valid,
+            randoms,
         )
 
     def _overlap(self, poses: Pose, cameras: Camera, depth: Tensor) -> Tensor:
@@ -203,6 +216,7 @@ class SyntheticPairs:
         self,
         images: Tensor,
         depth: Tensor,
+        covered: Tensor,
         cameras: Camera,
         poses: Pose,
         overlap: Tensor,
@@ -218,6 +232,7 @@ class SyntheticPairs:
             torch.from_numpy((a + offset).ravel()).to(self.device) for a in (first, second)
         )
         images, depth = images.flatten(0, 1), depth.flatten(0, 1)
+        covered = covered.flatten(0, 1)
         cameras, poses = cameras.reshape(-1), poses.reshape(-1)
         pairs = self.options.pairs
         noise = torch.cat([self._noise(random, pairs, height * width) for random in randoms])
@@ -226,7 +241,7 @@ class SyntheticPairs:
         near = depth[reference]
         picked = random_pixels(
             images[reference],
-            (near < FARTHEST) & border,
+            (near < FARTHEST) & border & ~covered[reference],
             self.options.points,
             self.options.gradient_share,
             noise,
@@ -237,7 +252,9 @@ class SyntheticPairs:
         points = rays / rays[..., 2:] * torch.where(z < FARTHEST, z, 1.0)[..., None]
         truth = poses[query] @ poses[reference].inverse()
         in_scene = poses[reference].inverse().transform(points)
-        visible = seen_by(in_scene, poses[query], cameras[query], depth[query])
+        # what is covered in the query has no depth there that a point could have
+        uncovered = torch.where(covered[query], -1.0, depth[query])
+        visible = seen_by(in_scene, poses[query], cameras[query], uncovered)
         median = z.clamp(max=FARTHEST).median(-1).values
         starts = [
             draw_start(
@@ -254,7 +271,7 @@ class SyntheticPairs:
             reference=reference,
             query=query,
             points=points,
-            mask=z < FARTHEST,
+            mask=(z < FARTHEST) & ~covered[reference].flatten(1).gather(1, picked),
             visible=visible,
             truth=truth,
             start=Pose.cat(starts),

@@ -97,6 +97,12 @@ class Trainer:
         self.source, self.held_out = source, held_out
         self.say = say if self.processes.rank == 0 else (lambda _: None)
         self.samples = self.processes.share(source.samples)
+        group = options.loss.group
+        if options.source == "synthetic" and options.loss.retrieval and len(self.samples) % group:
+            raise InputError(
+                f"loss.group: {group} scenes are compared with each other, and a process has "
+                f"{len(self.samples)} (synthetic.scenes); give a multiple"
+            )
         self.model = AlignmentModel(network, options.loss)
         self._parallel: nn.Module = self.model
         if self.processes.count > 1:

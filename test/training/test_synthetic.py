@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from pixloc_ros.datasets.synthetic_scenes import make_scene
 from pixloc_ros.errors import InputError
 from pixloc_ros.geometry import Camera, FeatureTable, Pose
 from pixloc_ros.training.batch import StartOptions, draw_start, random_pixels
@@ -53,7 +54,7 @@ def test_a_scene_depends_on_its_seed_alone(source, options):
     assert not torch.equal(both.images, other_seed.images)
 
 
-@pytest.mark.parametrize("kind", ["room", "street", "yard"])
+@pytest.mark.parametrize("kind", ["room", "street", "yard", "wall"])
 def test_every_kind_of_place_gives_overlapping_views(source, options, kind):
     options.synthetic = replace(options.synthetic, kinds=[kind], scenes=4)
     batch = made(source, options, scenes=range(4))
@@ -71,6 +72,40 @@ def test_what_stands_before_a_point_hides_it():
     points = torch.tensor([[[0.0, 0.0, 2.0], [0.0, 0.0, 4.0], [0.0, 0.0, -2.0], [9.0, 0.0, 2.0]]])
     depth = torch.full((1, 40, 40), 2.0)
     assert seen_by(points, pose, camera, depth).tolist() == [[True, False, False, False]]
+
+
+def test_what_is_covered_is_no_point_and_not_seen(source, options, monkeypatch):
+    """Every pixel of the left half is covered: nothing there is drawn, or seen by the query."""
+
+    def cover(images, random):
+        hidden = torch.zeros(len(images), *images.shape[-2:], dtype=torch.bool)
+        hidden[..., : images.shape[-1] // 2] = True
+        return images, hidden
+
+    free = made(source, options)
+    monkeypatch.setattr("pixloc_ros.training.synthetic.disturb", cover)
+    batch = made(source, options)
+    width = batch.images.shape[-1]
+    own, _ = batch.cameras[batch.reference].project(batch.points)
+    assert (own[batch.mask][:, 0] > width // 2).all()
+    pixels, seen = batch.targets
+    assert seen.any()
+    assert (pixels[seen][:, 0] >= width // 2).all()
+    before, seen = free.targets
+    assert (before[seen][:, 0] < width // 2).any()
+
+
+def test_some_cameras_lie_on_their_side():
+    """A quarter of the scenes is seen by cameras that are turned alike, others are upright."""
+    turned = []
+    for seed in range(60):
+        rotation = make_scene((seed,), 2, 5, ["yard"])["rotation"]
+        # how the image's x axis lies against the horizon
+        turned.append(np.degrees(np.arctan2(rotation[:, 0, 2], -rotation[:, 1, 2])))
+    apart = np.abs(np.diff(turned, axis=1)[:, 0])
+    assert 4 < np.sum(np.abs(np.median(turned, 1)) > 60) < 30
+    assert np.median(np.minimum(apart, 360 - apart)) < 20
+    assert np.sum(np.minimum(apart, 360 - apart) > 25) > 5
 
 
 def test_starts_are_where_the_options_say():
