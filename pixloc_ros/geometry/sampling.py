@@ -112,6 +112,7 @@ class FeatureTable:
         if self.batched:
             first = torch.arange(rows.shape[0], device=rows.device) * (self.height * self.width)
             rows = rows + first.reshape(-1, *([1] * (rows.dim() - 1)))
-        fetched = self.rows.index_select(0, rows.reshape(-1)).reshape(*rows.shape, -1)
+        width = self.rows.shape[-1]  # told, as no points leave it open
+        fetched = self.rows.index_select(0, rows.reshape(-1)).reshape(*rows.shape, width)
         weights = weights.to(torch.promote_types(fetched.dtype, torch.float32))
         return weights @ fetched.to(weights.dtype)

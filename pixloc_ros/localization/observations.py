@@ -84,7 +84,7 @@ def gather(
     rows = torch.from_numpy(np.repeat(begin, np.asarray(counts, np.int64)) + np.arange(first[-1]))
     points = store.xyz[rows]
     _, valid = wider.project(starts.transform(points))
-    seen = np.flatnonzero(valid.reshape(len(starts.translation.reshape(-1, 3)), -1).any(0).numpy())
+    seen = np.flatnonzero(valid.flatten(end_dim=-2).any(0).numpy())
     if len(seen) > limit:
         share = np.searchsorted(seen, first)
         kept = [

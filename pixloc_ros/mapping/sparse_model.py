@@ -302,11 +302,21 @@ def subset(model: SparseModel, references: np.ndarray, points: np.ndarray) -> Sp
 
 
 def keep_long_tracks(model: SparseModel, min_length: int) -> SparseModel:
-    """Drop points that fewer than `min_length` references see."""
+    """Drop points that fewer than `min_length` references see, and references that see none."""
     kept = model.track_length >= min_length
     if not kept.any():
         raise ModelError(f"no point is seen by {min_length} references or more")
-    return subset(model, np.ones(len(model.names), bool), kept)
+    reference = np.repeat(np.arange(len(model.names)), np.diff(model.offsets))
+    seeing = np.bincount(reference[kept[model.observed]], minlength=len(model.names)) > 0
+    if not seeing.all():
+        log.warning(
+            "left out %d of %d images: they see no point that %d images see (the first: %s)",
+            np.sum(~seeing),
+            len(seeing),
+            min_length,
+            model.names[int(np.argmin(seeing))],
+        )
+    return subset(model, seeing, kept)
 
 
 def in_order_of_sight(model: SparseModel) -> SparseModel:

@@ -78,6 +78,14 @@ def test_far_and_non_finite_points_sample_zero(feature_map):
     assert not table.inside(points).any()
 
 
+def test_no_points_give_no_values(feature_map):
+    table = FeatureTable(feature_map)
+    value, gradient = table.sample_with_gradient(torch.empty(0, 2))
+    assert value.shape == (0, len(feature_map))
+    assert gradient.shape == (0, 2, len(feature_map))
+    assert FeatureTable(feature_map[None]).sample(torch.empty(1, 0, 2)).shape[:2] == (1, 0)
+
+
 def test_inside_keeps_the_padding(feature_map):
     table = FeatureTable(feature_map)
     edge = torch.tensor([[0.5, 0.5], [16.5, 11.5], [2.5, 2.5], [14.5, 9.5]])

@@ -14,9 +14,10 @@ import pycolmap
 import pytest
 import torch
 
-from pixloc_ros.features import ImageError, PyramidLevel
+from pixloc_ros.features import ImageError, PyramidLevel, read_image
 from pixloc_ros.features.compact import CompactNetwork
 from pixloc_ros.features.pixloc import PixLocVGG16
+from pixloc_ros.localization import Localizer
 from pixloc_ros.mapping import MapError, ModelError, PixMap, build_map, read_colmap, sampling
 from pixloc_ros.mapping import builder as builder_module
 from pixloc_ros.mapping.builder import atomic_map
@@ -111,6 +112,44 @@ def test_short_tracks_are_dropped(model):
     assert after < before
     with pytest.raises(ModelError, match="1000 references"):
         keep_long_tracks(model, 1000)
+
+
+def unseeing(model, number):
+    """The model, in which a reference observes nothing."""
+    begin, end = model.offsets[number : number + 2]
+    return replace(
+        model,
+        observed=np.delete(model.observed, np.s_[begin:end]),
+        offsets=np.where(np.arange(len(model.offsets)) > number, 1, 0) * (begin - end)
+        + model.offsets,
+    )
+
+
+def test_a_reference_that_sees_nothing_is_left_out(room, model, network, tmp_path, caplog):
+    output = tmp_path / "place.pixmap.h5"
+    build_map(unseeing(model, 1), room.root / "images", output, network)
+    assert f"they see no point that 3 images see (the first: {model.names[1]})" in caplog.text
+    with PixMap(output) as pixmap:
+        assert list(pixmap.names) == [n for k, n in enumerate(model.names) if k != 1]
+
+
+def test_points_outside_of_their_image_are_dropped_and_nothing_breaks(
+    room, model, network, tmp_path
+):
+    """All that one reference observes lies behind it: the map is built, and localizes."""
+    translation = model.translation.copy()
+    translation[1, 2] -= 1e3
+    output = tmp_path / "place.pixmap.h5"
+    wrong = replace(model, translation=translation)
+    summary = build_map(wrong, room.root / "images", output, network)
+    assert summary.dropped_observations > 100
+    with PixMap(output) as pixmap:
+        assert len(pixmap.reference(1).xyz) == 0
+        image = read_image(room.root / "images" / model.names[0])
+        camera = model.cameras[model.camera_index[0]].camera()
+        every = [model.names[1], *model.names]
+        found = Localizer(pixmap, network).localize(image, camera, references=every)
+        assert found.ok
 
 
 def test_map_holds_the_model_and_matching_features(room, model):

@@ -157,7 +157,7 @@ def test_processes_share_samples_evenly():
 def test_scenes_that_cannot_be_compared_in_groups_are_refused(fresh, source, options, tmp_path):
     options.synthetic = replace(options.synthetic, scenes=3)
     options.loss = replace(options.loss, group=2, retrieval=0.3)
-    with pytest.raises(InputError, match="loss.group: 2 scenes.* a process has 3"):
+    with pytest.raises(InputError, match=r"loss\.group: 2 scenes.* a process has 3"):
         trainer(fresh, source, options, tmp_path)
 
 
