@@ -19,13 +19,13 @@ Function = Callable[..., Sequence[Tensor]]
 
 
 @dataclass
-class _Recording:
+class _CapturedGraph:
     graph: torch.cuda.CUDAGraph
     inputs: list[Tensor]
     outputs: Sequence[Tensor]
 
 
-class Replay:
+class GraphedCallable:
     """Calls one function of tensors; on a GPU it is captured as a graph and replayed.
 
     The function must not wait for the device, nor decide anything by what tensors hold.
@@ -34,7 +34,7 @@ class Replay:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._recordings: OrderedDict[Hashable, _Recording] = OrderedDict()
+        self._recordings: OrderedDict[Hashable, _CapturedGraph] = OrderedDict()
         self._usable = device.type == "cuda"
 
     def __call__(
@@ -68,7 +68,7 @@ class Replay:
 
     def _record(
         self, function: Function, inputs: Sequence[Tensor], constants: Sequence[Hashable]
-    ) -> _Recording:
+    ) -> _CapturedGraph:
         own = [
             torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=self._device).copy_(t)
             for t in inputs
@@ -84,4 +84,4 @@ class Replay:
             torch.cuda.current_stream(self._device).wait_stream(stream)
             with torch.cuda.graph(graph):
                 outputs = function(*own, *constants)
-        return _Recording(graph, own, outputs)
+        return _CapturedGraph(graph, own, outputs)

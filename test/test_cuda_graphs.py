@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pixloc_ros.cuda_graphs import Replay
+from pixloc_ros.cuda_graphs import GraphedCallable
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -15,7 +15,7 @@ def add(a, b, factor):
 
 
 def test_on_the_cpu_the_function_is_called():
-    replay = Replay(torch.device("cpu"))
+    replay = GraphedCallable(torch.device("cpu"))
     for number in range(3):
         (found,) = replay(add, [torch.full((2,), float(number)), torch.ones(2)], 2)
         assert found.tolist() == [number + 2.0] * 2
@@ -24,7 +24,7 @@ def test_on_the_cpu_the_function_is_called():
 @pytest.mark.gpu
 @GPU
 def test_on_a_gpu_answers_follow_inputs_shapes_and_constants():
-    replay = Replay(torch.device("cuda"))
+    replay = GraphedCallable(torch.device("cuda"))
     for size in (2, 5, 2):
         for number in range(3):
             for factor in (1, 3):
@@ -35,6 +35,6 @@ def test_on_a_gpu_answers_follow_inputs_shapes_and_constants():
 
 
 def test_errors_of_the_function_are_the_callers():
-    replay = Replay(torch.device("cpu"))
+    replay = GraphedCallable(torch.device("cpu"))
     with pytest.raises(RuntimeError, match="size of tensor"):
         replay(add, [torch.ones(2), torch.ones(3)], 1)

@@ -43,7 +43,9 @@ def test_threads_sleep_while_they_wait():
     assert float(run(AFTER_A_PRODUCT, OMP_WAIT_POLICY="ACTIVE").stdout) > asleep
 
 
-@pytest.mark.parametrize("module", ["pixloc_ros.cli.main", "pixloc_ros.crew", "pixloc_ros.ros"])
+@pytest.mark.parametrize(
+    "module", ["pixloc_ros.cli.main", "pixloc_ros.worker_pool", "pixloc_ros.ros"]
+)
 def test_every_door_sets_it(module):
     code = f"import {module}, os; print(os.environ['OMP_WAIT_POLICY'])"
     assert run(code).stdout.strip() == "PASSIVE"

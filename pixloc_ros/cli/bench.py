@@ -20,7 +20,7 @@ from pixloc_ros.evaluation.agreement import agreements
 from pixloc_ros.evaluation.bench import against, curves, measure
 from pixloc_ros.evaluation.endurance import Endured, endure
 from pixloc_ros.evaluation.map_sizes import SizeCost, size_costs
-from pixloc_ros.evaluation.peer import require_checkout
+from pixloc_ros.evaluation.original_pixloc import require_checkout
 from pixloc_ros.evaluation.roofline import shares
 from pixloc_ros.features import FeatureNetwork, open_network, read_image
 from pixloc_ros.features.pixloc import PixLocNetwork, PixLocVGG19
@@ -38,7 +38,7 @@ def _rendered(folder: Path, network: FeatureNetwork) -> tuple[Path, Path, Path]:
     return map_file, folder / "images", folder / "images/query/0000.jpg"
 
 
-def _peer_network(given: argparse.Namespace) -> PixLocNetwork:
+def _original_network(given: argparse.Namespace) -> PixLocNetwork:
     """The weights that the original runs with too; untrained ones cost the same time."""
     if given.against_weights is None:
         torch.manual_seed(0)
@@ -157,9 +157,9 @@ def run(arguments: Sequence[str]) -> int:
     if given.repeats < 1:
         raise InputError(f"--repeats {given.repeats}: at least one")
     network = network_of(given)
-    peer = None
+    original = None
     if given.against:
-        peer = _peer_network(given)
+        original = _original_network(given)
         require_checkout(Path(given.against))
     with tempfile.TemporaryDirectory() as folder:
         if given.map:
@@ -227,9 +227,9 @@ def run(arguments: Sequence[str]) -> int:
                 )
                 if given.plot:
                     plot_sizes(content["sizes"], given.plot)
-            if peer is not None:
+            if original is not None:
                 pairs = against(
-                    Path(given.against), localizer, images, image, entry, peer, given.repeats
+                    Path(given.against), localizer, images, image, entry, original, given.repeats
                 )
                 content["against"] = [asdict(p) | {"ratio": p.ratio} for p in pairs]
                 print(f"\n{'original ms':>12}  {'ours ms':>10}  {'ratio':>7}  {'apart':>17}")

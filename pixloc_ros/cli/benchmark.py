@@ -11,7 +11,7 @@ from pixloc_ros.cli.options import Parser
 from pixloc_ros.datasets import read_poses, write_text
 from pixloc_ros.datasets.benchmarks import (
     LAYOUTS,
-    Layout,
+    DatasetLayout,
     Part,
     Roots,
     parts_of,
@@ -35,7 +35,7 @@ from pixloc_ros.evaluation.report import table
 from pixloc_ros.mapping import PixMap, read_colmap
 
 
-def _chosen(layout: Layout, given: Sequence[str] | None) -> list[str]:
+def _chosen(layout: DatasetLayout, given: Sequence[str] | None) -> list[str]:
     """Names, or for slices also intervals as 2-6."""
     names: list[str] = []
     for entry in given or ():
@@ -143,7 +143,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _localize(
-    layout: Layout,
+    layout: DatasetLayout,
     parts: Sequence[Part],
     options: BenchmarkOptions,
     roots: Roots,
@@ -180,7 +180,7 @@ def _localize(
 
 
 def _judge(
-    layout: Layout, parts: Sequence[Part], only_localized: bool, json_file: str | None
+    layout: DatasetLayout, parts: Sequence[Part], only_localized: bool, json_file: str | None
 ) -> None:
     judged: dict[str, PoseErrors] = {}
     for part in parts:

@@ -21,12 +21,12 @@ from pixloc_ros.features import ImageError, read_image
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.left_out import LeftOut
 from pixloc_ros.localization import (
-    Atlas,
     Decision,
+    FrameContext,
     LocalizationResult,
     LocalizerOptions,
+    MapSet,
     Moment,
-    Observed,
     Pipeline,
     Prior,
     RunWriter,
@@ -131,15 +131,16 @@ def run(arguments: Sequence[str]) -> int:
     results: dict[str, LocalizationResult] = {}
     decisions: dict[str, Decision | None] = {}
     still = Pose.identity(dtype=torch.float64)
-    with Atlas(given.map, network_of(given), options) as atlas, ExitStack() as stack:
-        for words in atlas.choose():
+    with MapSet(given.map, network_of(given), options) as map_set, ExitStack() as stack:
+        for words in map_set.choose():
             print(words)
-        localizer = atlas.site.localizer
+        localizer = map_set.submap.localizer
         pixmap, recorder = localizer.map, None
-        if len(atlas.sites) > 1 and (pairs or priors or given.global_features or given.record):
+        count = len(map_set.submaps)
+        if count > 1 and (pairs or priors or given.global_features or given.record):
             raise InputError(
-                f"{given.map}: {len(atlas.sites)} maps; --pairs, --global-features, --priors and "
-                "--record are for one"
+                f"{given.map}: {count} maps; --pairs, --global-features, --priors and --record "
+                "are for one"
             )
         if given.record:
             localizer = localizer.traced()
@@ -155,8 +156,8 @@ def run(arguments: Sequence[str]) -> int:
         references: Sequence[str] | None = None
 
         def ask(views: Sequence[View], prior: Prior | None, frame: str) -> LocalizationResult:
-            if len(atlas.sites) > 1:
-                return atlas.localize_views(views, prior, frame)
+            if len(map_set.submaps) > 1:
+                return map_set.localize_views(views, prior, frame)
             return localizer.localize_views(views, prior, references)
 
         pipeline = Pipeline(ask)
@@ -173,7 +174,7 @@ def run(arguments: Sequence[str]) -> int:
             decision = None
             if odometry:
                 # the camera is the robot
-                observed = Observed(stamp, still, pose_at(odometry, stamp))
+                observed = FrameContext(stamp, still, pose_at(odometry, stamp))
                 outcome = pipeline.process(Moment(observed, views))
                 result, prior, decision = outcome.estimate, outcome.prior, outcome.decision
             else:

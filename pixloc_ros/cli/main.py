@@ -26,7 +26,7 @@ COMMANDS = {
     "download": "data sets, models and checkpoints of the public benchmarks",
     "calibrate": "make the claimed covariances true, on maps of one's own",
     "basin": "how far off a prior may be",
-    "demo": "the whole robot story on data that it renders itself, or on a pack of images",
+    "demo": "drive a robot through a place that it renders itself, or on a pack of images",
     "preprocess": "scene files and photographs for training",
     "train": "a network, on synthetic scenes or on image pairs",
     "export": "the network as an ONNX file",

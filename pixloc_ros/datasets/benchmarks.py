@@ -15,7 +15,7 @@ from pixloc_ros.errors import InputError
 
 
 @dataclass(frozen=True)
-class Layout:
+class DatasetLayout:
     """Where a benchmark keeps what; `{part}` stands for a scene, a slice or a condition.
 
     kind: what a part is called, empty where there is one only. images: of queries and of
@@ -44,7 +44,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a benchmark with its paths; those of `Layout`, made absolute."""
+    """One part of a benchmark with its paths; those of `DatasetLayout`, made absolute."""
 
     name: str
     query_images: Path
@@ -86,7 +86,7 @@ CMU_GROUPS = {
 LAYOUTS = {
     layout.name: layout
     for layout in (
-        Layout(
+        DatasetLayout(
             name="7Scenes",
             kind="scenes",
             parts=("chess", "fire", "heads", "office", "pumpkin", "redkitchen", "stairs"),
@@ -100,7 +100,7 @@ LAYOUTS = {
             results="pixloc_7scenes_{part}.txt",
             name_parts=2,
         ),
-        Layout(
+        DatasetLayout(
             name="Cambridge",
             kind="scenes",
             parts=("ShopFacade", "KingsCollege", "GreatCourt", "OldHospital", "StMarysChurch"),
@@ -114,9 +114,9 @@ LAYOUTS = {
             results="pixloc_Cambridge_{part}.txt",
             name_parts=2,
         ),
-        Layout(name="Aachen", results="pixloc_Aachen.txt", **_AACHEN),  # type: ignore[arg-type]
-        Layout(name="Aachen-v1.1", results="pixloc_Aachen-v1.1.txt", **_AACHEN),  # type: ignore[arg-type]
-        Layout(
+        DatasetLayout(name="Aachen", results="pixloc_Aachen.txt", **_AACHEN),  # type: ignore[arg-type]
+        DatasetLayout(name="Aachen-v1.1", results="pixloc_Aachen-v1.1.txt", **_AACHEN),  # type: ignore[arg-type]
+        DatasetLayout(
             name="CMU",
             kind="slices",
             parts=tuple(str(n) for group in CMU_GROUPS.values() for n in group),
@@ -130,7 +130,7 @@ LAYOUTS = {
             results="pixloc_CMU_slice{part}.txt",
             name_parts=1,
         ),
-        Layout(
+        DatasetLayout(
             name="RobotCar",
             kind="conditions",
             parts=(
@@ -146,7 +146,7 @@ LAYOUTS = {
             results="pixloc_RobotCar_{part}.txt",
             name_parts=2,
         ),
-        Layout(
+        DatasetLayout(
             name="own",
             query_images="images",
             reference_images="images",
@@ -171,7 +171,7 @@ class Roots:
     """Paths that the user names instead, by the field of `Part`."""
 
 
-def parts_of(layout: Layout, roots: Roots, chosen: Sequence[str]) -> list[Part]:
+def parts_of(layout: DatasetLayout, roots: Roots, chosen: Sequence[str]) -> list[Part]:
     """The chosen parts, all where none is chosen. Raises InputError for an unknown one."""
     unknown = next((name for name in chosen if name not in layout.parts), None)
     if unknown is not None:
@@ -205,7 +205,7 @@ def parts_of(layout: Layout, roots: Roots, chosen: Sequence[str]) -> list[Part]:
     return made
 
 
-def write_missing_queries(layout: Layout, part: Part, data: Path) -> None:
+def write_missing_queries(layout: DatasetLayout, part: Part, data: Path) -> None:
     """Make the query lists that CMU and RobotCar come without from their intrinsics."""
     if list(part.queries.parent.glob(part.queries.name)):
         return

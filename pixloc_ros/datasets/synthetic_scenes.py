@@ -24,7 +24,7 @@ KINDS = ("room", "street", "yard", "wall")
 
 
 @dataclass
-class _Layout:
+class _SceneBoxes:
     """Boxes while they are being placed; each (3,) or a number a box."""
 
     centre: list[np.ndarray] = field(default_factory=list)
@@ -55,7 +55,7 @@ class _Layout:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class SceneBatch:
     """S scenes: boxes, V camera poses each, who sees what, and the light.
 
     cam_from_scene: (S, V). visible: (S, V, K) bool. lamp: (S, V, 3) position. ambient,
@@ -74,7 +74,7 @@ class Surroundings:
     shadows: Tensor
 
 
-def _room(layout: _Layout, random: np.random.Generator) -> np.ndarray:
+def _room(layout: _SceneBoxes, random: np.random.Generator) -> np.ndarray:
     length, width = random.uniform(3.2, 9.0), random.uniform(3.0, 7.0)
     height = random.uniform(2.3, 3.4)
     size = np.array([length, width, height])
@@ -139,7 +139,7 @@ def _room(layout: _Layout, random: np.random.Generator) -> np.ndarray:
     return size
 
 
-def _street(layout: _Layout, random: np.random.Generator) -> np.ndarray:
+def _street(layout: _SceneBoxes, random: np.random.Generator) -> np.ndarray:
     half = random.uniform(4.0, 11.0)
     layout.add([0, 0, 60], [300, 300, 140], inside=True, contrast=random.uniform(0, 0.4))
     layout.add([0, 0, -0.1], [200, 200, 0.2])
@@ -177,7 +177,7 @@ def _street(layout: _Layout, random: np.random.Generator) -> np.ndarray:
     return np.array([60.0, 2 * half, 10.0])
 
 
-def _yard(layout: _Layout, random: np.random.Generator) -> np.ndarray:
+def _yard(layout: _SceneBoxes, random: np.random.Generator) -> np.ndarray:
     outer = random.uniform(6, 40)
     height = random.uniform(3, 14)
     layout.add([0, 0, height / 2], [outer, outer * random.uniform(0.6, 1), height], inside=True)
@@ -198,7 +198,7 @@ def _yard(layout: _Layout, random: np.random.Generator) -> np.ndarray:
     return np.array([outer, outer, radius])
 
 
-def _wall(layout: _Layout, random: np.random.Generator) -> np.ndarray:
+def _wall(layout: _SceneBoxes, random: np.random.Generator) -> np.ndarray:
     """Photographs side by side on one plane: their views are homographies of each other."""
     layout.add([0, 0, 10], [60, 60, 24], inside=True, contrast=random.uniform(0, 0.4))
     columns, rows = int(random.integers(1, 4)), int(random.integers(1, 3))
@@ -281,7 +281,7 @@ def _views(
 
 
 def _looks(
-    layout: _Layout, textures: int, random: np.random.Generator
+    layout: _SceneBoxes, textures: int, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Texture, window, gain and bias of the faces of all boxes: (K, 6, ...)."""
     count = len(layout.centre)
@@ -343,10 +343,10 @@ def _light(
 def make_scene(
     seed: Sequence[int], views: int, textures: int, kinds: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """The arrays of one scene, as `Surroundings` stacks them."""
+    """The arrays of one scene, as `SceneBatch` stacks them."""
     random = np.random.default_rng(list(seed))
     kind = kinds[int(random.integers(len(kinds)))]
-    layout = _Layout()
+    layout = _SceneBoxes()
     size = {"room": _room, "street": _street, "yard": _yard, "wall": _wall}[kind](layout, random)
     cameras = _views(kind, size, views, random)
     fixed = len(layout.centre)
@@ -392,7 +392,7 @@ def make_scene(
     }
 
 
-def surroundings(scenes: Sequence[dict[str, np.ndarray]]) -> Surroundings:
+def stack_scenes(scenes: Sequence[dict[str, np.ndarray]]) -> SceneBatch:
     """Scenes of `make_scene` stacked, on the CPU."""
 
     def stack(name: str) -> Tensor:
@@ -412,7 +412,7 @@ def surroundings(scenes: Sequence[dict[str, np.ndarray]]) -> Surroundings:
     )
     names = ("visible", "lamp", "ambient", "diffuse", "gloss", "focal", "shadows")
     pose = Pose(stack("rotation"), stack("translation"))
-    return Surroundings(boxes, pose, **{n: stack(n) for n in names})
+    return SceneBatch(boxes, pose, **{n: stack(n) for n in names})
 
 
 def check_kinds(kinds: Sequence[str]) -> None:

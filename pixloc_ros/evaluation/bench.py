@@ -15,7 +15,7 @@ import torch
 
 from pixloc_ros.alignment import LMOptions
 from pixloc_ros.errors import InputError
-from pixloc_ros.evaluation.peer import Original, Run
+from pixloc_ros.evaluation.original_pixloc import Original, Run
 from pixloc_ros.fastest import processor
 from pixloc_ros.features.pixloc import PixLocNetwork
 from pixloc_ros.geometry import Camera
@@ -168,7 +168,7 @@ def against(
     if not found.ok:
         raise InputError(f"the query cannot be timed, it was not localized: {found.reason}")
     model = localizer.map.model
-    near = localizer.surroundings.visible_from(found.cam_from_map, view, 3)
+    near = localizer.visibility.visible_from(found.cam_from_map, view, 3)
     pairs = []
     for what, early in (("20 iterations at every level", False), ("stopping early", True)):
         original = Original(folder, model, images, near, network, 20, early)

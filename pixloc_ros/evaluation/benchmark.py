@@ -18,10 +18,9 @@ import torch
 from tqdm import tqdm
 
 import pixloc_ros
-from pixloc_ros import ray_crew
-from pixloc_ros.crew import Lost, spread
+from pixloc_ros import ray_pool
 from pixloc_ros.datasets import read_poses, write_poses, write_text
-from pixloc_ros.datasets.benchmarks import Layout, Part
+from pixloc_ros.datasets.benchmarks import DatasetLayout, Part
 from pixloc_ros.datasets.text import data_lines
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation.benchmark_options import BenchmarkOptions
@@ -35,6 +34,7 @@ from pixloc_ros.localization import LocalizationResult, Localizer, Prior, Status
 from pixloc_ros.mapping import MapError, PixMap, build_map, read_colmap
 from pixloc_ros.mapping.schema import SUFFIX
 from pixloc_ros.options import select_device
+from pixloc_ros.worker_pool import Lost, spread
 
 
 def map_of(
@@ -188,7 +188,7 @@ def _revision() -> str | None:
 
 def run_part(
     part: Part,
-    layout: Layout,
+    layout: DatasetLayout,
     job: Job | PublishedJob,
     tasks: Sequence[Task],
     facts: Mapping[str, Any],
@@ -209,7 +209,7 @@ def run_part(
     with partial.open("a", encoding="utf-8") as log:
         if log.tell() == 0:
             log.write(header + "\n")
-        answers = ray_crew.spread(job, left, workers, ray) if ray else spread(job, left, workers)
+        answers = ray_pool.spread(job, left, workers, ray) if ray else spread(job, left, workers)
         title = part.name or layout.name
         for number, answer in tqdm(answers, total=len(left), unit="query", desc=title):
             name = left[number].name
@@ -303,7 +303,7 @@ def truth_of(part: Part) -> dict[str, Pose] | None:
 
 
 def errors_of(
-    part: Part, layout: Layout, results: Mapping[str, Pose], only_localized: bool
+    part: Part, layout: DatasetLayout, results: Mapping[str, Pose], only_localized: bool
 ) -> PoseErrors | None:
     """Of results under the server's names; only_localized: leave the others out."""
     truth = truth_of(part)

@@ -18,7 +18,7 @@ SELECTIONS = ("all", "inliers")
 
 
 @dataclass
-class Refinement:
+class RefinementOptions:
     """num_dbs: references of a query, 0 for the localizer's own number. multiscale: divisors of
     the network's largest image, coarse to fine; empty for the network's own levels.
     do_pose_approximation: start at the mean of the retrieved poses, weighted by similarity.
@@ -98,7 +98,7 @@ class BenchmarkOptions:
     experiment: str = SHIPPED
     start: str = "matches"
     features: Features = field(default_factory=Features)
-    refinement: Refinement = field(default_factory=Refinement)
+    refinement: RefinementOptions = field(default_factory=RefinementOptions)
     optimizer: Optimizer = field(default_factory=Optimizer)
     localizer: LocalizerOptions = field(default_factory=LocalizerOptions)
 
@@ -123,7 +123,7 @@ class BenchmarkOptions:
             raise InputError("localizer.*: settings of procedure=robust")
 
     def _require_robust(self) -> None:
-        plain = Refinement()
+        plain = RefinementOptions()
         changed = [
             f"refinement.{name}"
             for name in (

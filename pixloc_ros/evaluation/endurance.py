@@ -10,7 +10,7 @@ import torch
 
 from pixloc_ros.geometry import Camera
 from pixloc_ros.localization import Localizer, Prior
-from pixloc_ros.localization.atlas_server import resident_mb
+from pixloc_ros.localization.map_set_server import resident_mb
 
 REPORTS = 5
 """Rows of the table: after a hundredth of the queries, then after every quarter of them."""

@@ -16,18 +16,18 @@ import h5py
 import numpy as np
 import torch
 
-from pixloc_ros.crew import spread
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import open_network, read_image
 from pixloc_ros.interrupts import interruptible, let_through
 from pixloc_ros.localization import Localizer, LocalizerOptions, Prior
-from pixloc_ros.localization.atlas_server import resident_mb
+from pixloc_ros.localization.map_set_server import resident_mb
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.mapping.approximate import make_index
 from pixloc_ros.mapping.builder import atomic_map
 from pixloc_ros.mapping.editing import write_part
 from pixloc_ros.mapping.schema import FORMAT, SUFFIX, VERSION
 from pixloc_ros.retrieval import DescriptorIndex, FileIndex
+from pixloc_ros.worker_pool import spread
 
 PITCH = 200.0
 """Metres between places of a grown map."""

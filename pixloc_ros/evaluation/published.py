@@ -28,7 +28,7 @@ from pixloc_ros.alignment import (
     optimize_level,
 )
 from pixloc_ros.errors import InputError
-from pixloc_ros.evaluation.benchmark_options import Optimizer, Refinement
+from pixloc_ros.evaluation.benchmark_options import Optimizer, RefinementOptions
 from pixloc_ros.features import FeatureNetwork, PyramidLevel, extract_pyramid, read_image
 from pixloc_ros.geometry import Camera, FeatureTable, Pose
 from pixloc_ros.localization import LocalizationResult, Status
@@ -88,7 +88,7 @@ class Published:
         model: SparseModel,
         images: Path,
         network: FeatureNetwork,
-        refinement: Refinement,
+        refinement: RefinementOptions,
         optimizer: Optimizer,
         resize: int,
         cache_mb: float = 1024.0,

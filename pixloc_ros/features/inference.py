@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixloc_ros.cuda_graphs import Replay
+from pixloc_ros.cuda_graphs import GraphedCallable
 from pixloc_ros.errors import InputError
 from pixloc_ros.fastest import Choice, fastest
 from pixloc_ros.features.folding import fold_batch_norms
@@ -53,7 +53,7 @@ class Extractor:
         self.device = network.device
         self._original, self._levels = network, tuple(levels)
         self._weights: dict[tuple[int, int], Tensor] = {}
-        self._replay = Replay(self.device)
+        self._graphed = GraphedCallable(self.device)
         self.runtime = "torch"
         self._run: dict[tuple[int, ...], Runtime] = {}
 
@@ -140,7 +140,7 @@ class Extractor:
             given = torch.from_numpy(np.ascontiguousarray(image)).pin_memory()
             self._prepare_resizing(width, height)
             # the next image of this size, of the next camera for one, is written over them
-            outputs = [maps.clone() for maps in self._replay(self._extract, [given])]
+            outputs = [maps.clone() for maps in self._graphed(self._extract, [given])]
         else:
             outputs = self._extract_cpu(image)
         *maps, descriptor = outputs

@@ -1,9 +1,9 @@
 """One query, one answer: the localizer, its gates and its results."""
 
-from pixloc_ros.localization.atlas import Atlas, Site, map_files
 from pixloc_ros.localization.gating import GateOptions
 from pixloc_ros.localization.localizer import Localizer, LocalizerOptions, View
-from pixloc_ros.localization.motion import Belief, MotionOptions, planar
+from pixloc_ros.localization.map_set import MapSet, Submap, map_files
+from pixloc_ros.localization.motion import MotionOptions, PoseEstimate, planar
 from pixloc_ros.localization.pipeline import Decision, Moment, Outcome, Pipeline
 from pixloc_ros.localization.result import (
     InlierStatistics,
@@ -24,7 +24,7 @@ from pixloc_ros.localization.trace import Trace
 from pixloc_ros.localization.tracker import (
     TRANSITIONS,
     Event,
-    Observed,
+    FrameContext,
     State,
     Tracker,
     TrackerOptions,
@@ -32,20 +32,20 @@ from pixloc_ros.localization.tracker import (
 
 __all__ = [
     "TRANSITIONS",
-    "Atlas",
-    "Belief",
     "Decision",
     "Event",
+    "FrameContext",
     "GateOptions",
     "InlierStatistics",
     "LocalizationResult",
     "Localizer",
     "LocalizerOptions",
+    "MapSet",
     "Moment",
     "MotionOptions",
-    "Observed",
     "Outcome",
     "Pipeline",
+    "PoseEstimate",
     "Prior",
     "RecordedFrame",
     "RecordedView",
@@ -53,9 +53,9 @@ __all__ = [
     "RunError",
     "RunFile",
     "RunWriter",
-    "Site",
     "State",
     "Status",
+    "Submap",
     "Trace",
     "Tracker",
     "TrackerOptions",

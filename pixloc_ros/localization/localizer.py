@@ -30,7 +30,7 @@ from pixloc_ros.localization.products import PRODUCTS
 from pixloc_ros.localization.refinement import Query, Refinement, Start
 from pixloc_ros.localization.result import LocalizationResult, Prior, Refusal, Status
 from pixloc_ros.mapping import FeatureStore, PixMap
-from pixloc_ros.retrieval import Surroundings, open_index
+from pixloc_ros.retrieval import VisibilityIndex, open_index
 
 
 @dataclass
@@ -145,7 +145,7 @@ class Localizer:
         self.map, self.network, self.cache_mb = pixmap, network, cache_mb
         self.options = options or LocalizerOptions()
         self.index = open_index(pixmap)
-        self.surroundings = Surroundings(pixmap)
+        self.visibility = VisibilityIndex(pixmap)
         self._without: frozenset[int] = frozenset()
         self._tracing = False
         options = self.options
@@ -223,8 +223,8 @@ class Localizer:
 
         prior: start there; where that is refused, match with what it sees and what is retrieved.
         references: use these, best first, instead of the map's own retrieval.
-        search: whether to match where the prior is refused. queries: what `look` made of the
-        views, where that is known.
+        search: whether to match where the prior is refused. queries: what `extract_features`
+        made of the views, where that is known.
         Never raises for what a query holds: the answer says why it failed.
         """
         watch = _Stopwatch()
@@ -234,7 +234,7 @@ class Localizer:
                 raise Refusal(Status.BAD_INPUT, "the prior pose is a batch, or not finite")
             if queries is None:
                 with watch("network"):
-                    queries = self.look(views)
+                    queries = self.extract_features(views)
             answer = self._localize(watch, queries, prior, references, search)
         except Refusal as refusal:
             answer = LocalizationResult(refusal.status, str(refusal))
@@ -243,7 +243,7 @@ class Localizer:
         return answer
 
     @torch.no_grad()
-    def look(self, views: Sequence[View]) -> list[Query]:
+    def extract_features(self, views: Sequence[View]) -> list[Query]:
         """What the network sees in the views of a moment. Raises Refusal for bad ones."""
         if not 0 < len(views) <= MOST_VIEWS:
             raise Refusal(Status.BAD_INPUT, f"{len(views)} views, 1 to {MOST_VIEWS} are aligned")
@@ -339,7 +339,7 @@ class Localizer:
         """References that cover what a view sees from a pose of the rig."""
         pose = query.cam_from_rig @ rig_from_map
         count = self.options.references
-        seen = self.surroundings.visible_from(pose, query.camera, count + len(self._without))
+        seen = self.visibility.visible_from(pose, query.camera, count + len(self._without))
         return [r for r in seen if r not in self._without][:count]
 
     def _hypotheses(self, prior: Prior, camera: Camera) -> Pose:

@@ -35,7 +35,7 @@ class MotionOptions:
 
 
 @dataclass(frozen=True)
-class Belief:
+class PoseEstimate:
     """A base pose that something speaks for.
 
     stamp: seconds. map_from_base: (), float64. covariance: (6, 6), ROS order, map axes. frame:
@@ -70,7 +70,7 @@ class Belief:
         return math.degrees(float(largest))
 
 
-def planar(belief: Belief) -> Belief:
+def planar(belief: PoseEstimate) -> PoseEstimate:
     """The belief of a robot that drives on the map's plane z = 0: x, y and yaw, and of its
     covariance what is of these; the rest is zero, as of AMCL's.
     """
@@ -86,9 +86,9 @@ def planar(belief: Belief) -> Belief:
     )
 
 
-def carry(
-    belief: Belief, stamp: float, odom_from_base: Pose | None, options: MotionOptions
-) -> Belief:
+def propagate(
+    belief: PoseEstimate, stamp: float, odom_from_base: Pose | None, options: MotionOptions
+) -> PoseEstimate:
     """The belief at another stamp: moved as odometry says, less sure by what odometry errs.
 
     Odometry errs the same way for long, so a standard deviation grows with the way, in circles
@@ -111,10 +111,10 @@ def carry(
     swing = torch.eye(6, dtype=torch.float64)
     swing[:3, 3:] = -skew(way)
     grown = swing @ belief.covariance @ swing.T + growth
-    return Belief(stamp, map_from_base, grown, odom_from_base, metres, degrees, belief.frame)
+    return PoseEstimate(stamp, map_from_base, grown, odom_from_base, metres, degrees, belief.frame)
 
 
-def intersect(expected: Belief, found: Belief) -> Belief:
+def intersect(expected: PoseEstimate, found: PoseEstimate) -> PoseEstimate:
     """Both beliefs about one moment in one, never surer than they allow for.
 
     Covariance intersection: an answer and the answers before it err alike (the map's errors are
@@ -136,7 +136,7 @@ def intersect(expected: Belief, found: Belief) -> Belief:
     )
 
 
-def _error(expected: Belief, found: Belief) -> Tensor:
+def _error(expected: PoseEstimate, found: PoseEstimate) -> Tensor:
     """Translation and rotation (6,) that lead from one to the other, in the map's axes."""
     turn = so3_log(found.map_from_base.rotation @ expected.map_from_base.rotation.T)
     way = found.map_from_base.translation - expected.map_from_base.translation
@@ -144,7 +144,7 @@ def _error(expected: Belief, found: Belief) -> Tensor:
 
 
 def disagreement(
-    expected: Belief, found: Belief, options: MotionOptions
+    expected: PoseEstimate, found: PoseEstimate, options: MotionOptions
 ) -> tuple[float, float, float]:
     """Mahalanobis distance, metres and degrees between two beliefs about one moment."""
     error = _error(expected, found)

@@ -9,12 +9,12 @@ from enum import Enum
 
 from pixloc_ros.geometry import Pose
 from pixloc_ros.localization.localizer import View
-from pixloc_ros.localization.motion import Belief
+from pixloc_ros.localization.motion import PoseEstimate
 from pixloc_ros.localization.result import LocalizationResult, Prior, Status
-from pixloc_ros.localization.tracker import Observed, State, Tracker, TrackerOptions
+from pixloc_ros.localization.tracker import FrameContext, State, Tracker, TrackerOptions
 
 Localize = Callable[[Sequence[View], Prior | None, str], LocalizationResult]
-"""As `Atlas.localize_views`: views, where they are expected, and in which frame."""
+"""As `MapSet.localize_views`: views, where they are expected, and in which frame."""
 
 
 class Decision(str, Enum):
@@ -34,7 +34,7 @@ class Decision(str, Enum):
 class Moment:
     """The images of one moment, and what is known of it besides. views: at least one."""
 
-    observed: Observed
+    observed: FrameContext
     views: Sequence[View]
 
 
@@ -49,7 +49,7 @@ class Outcome:
 
     decision: Decision
     estimate: LocalizationResult
-    fix: Belief | None
+    fix: PoseEstimate | None
     prior: Prior | None
     state: State
 
@@ -74,7 +74,7 @@ class Pipeline:
         return self.tracker.state
 
     @property
-    def fix(self) -> Belief | None:
+    def fix(self) -> PoseEstimate | None:
         """Where the robot was at the last fix, while that is believed."""
         return self.tracker.fix
 
@@ -111,7 +111,7 @@ class Pipeline:
             self.tracker.refuse(stamp, odom_from_base)
             self.reason = reason
 
-    def hint(self, belief: Belief) -> None:
+    def hint(self, belief: PoseEstimate) -> None:
         """Somebody says where the robot is."""
         with self._lock:
             self._epoch += 1

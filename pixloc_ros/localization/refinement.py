@@ -23,7 +23,7 @@ from pixloc_ros.alignment import (
     learned_damping,
 )
 from pixloc_ros.alignment.kernels.packing import BLOCK
-from pixloc_ros.cuda_graphs import Replay
+from pixloc_ros.cuda_graphs import GraphedCallable
 from pixloc_ros.features import FeatureNetwork, ImagePyramid, grey_values
 from pixloc_ros.geometry import Camera, Lens, Pose, RobustKernel
 from pixloc_ros.localization.matching import Matches
@@ -84,7 +84,7 @@ class Solution:
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _Packing:
     """What the numbers of an alignment mean. room: points of a view, padding included. alone:
     whether the poses are those of the only camera.
     """
@@ -141,7 +141,7 @@ class Refinement:
             learned_damping(network.damping_parameters(level.network_level)).detach()
             for level in pixmap.header.levels
         ]
-        self._replay = Replay(network.device)
+        self._graphed = GraphedCallable(network.device)
 
     def align(self, queries: Sequence[Query], start: Start, trace: bool = False) -> Solution:
         """Align the starts with the references of all views together.
@@ -165,7 +165,7 @@ class Refinement:
         most = self._points // len(queries)
         if self._device.type != "cuda":
             most = max(len(o) for o in observations)
-        layout = _Layout(
+        layout = _Packing(
             hypotheses=len(start.poses),
             views=len(queries),
             levels=len(self._damping),
@@ -201,7 +201,7 @@ class Refinement:
         tracer = Tracer() if trace else None
         with torch.no_grad():
             if tracer is None:
-                (answer,) = self._replay(self._solve, [numbers, rows, *maps], layout)
+                (answer,) = self._graphed(self._solve, [numbers, rows, *maps], layout)
             else:
                 inputs = (tensor.to(self._device) for tensor in (numbers, rows, *maps))
                 (answer,) = self._solve(*inputs, layout, tracer=tracer)
@@ -209,7 +209,7 @@ class Refinement:
         return replace(solution, tracer=tracer)
 
     def _problem(
-        self, level: int, layout: _Layout, parts: Sequence[Tensor], rows: Tensor, maps: Sequence
+        self, level: int, layout: _Packing, parts: Sequence[Tensor], rows: Tensor, maps: Sequence
     ) -> AlignmentProblem | RigProblem:
         _, mounts, cameras, points = parts
         problems = []
@@ -258,7 +258,7 @@ class Refinement:
         is vague, and the best go on. Those levels can also lead a good one astray, so it enters
         the race anew at each.
         """
-        layout: _Layout
+        layout: _Packing
         *maps, layout = more
         parts = numbers.split(layout.sizes())
         problems = [
@@ -323,7 +323,7 @@ class Refinement:
     def _solution(
         self,
         answer: Tensor,
-        layout: _Layout,
+        layout: _Packing,
         frame: LocalFrame,
         observations: tuple[Observations, ...],
         start: Start,

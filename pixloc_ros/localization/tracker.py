@@ -9,7 +9,13 @@ from enum import Enum
 from pixloc_ros.errors import require_range
 from pixloc_ros.geometry import Pose
 from pixloc_ros.localization.frames import base_covariance, camera_covariance
-from pixloc_ros.localization.motion import Belief, MotionOptions, carry, disagreement, intersect
+from pixloc_ros.localization.motion import (
+    MotionOptions,
+    PoseEstimate,
+    disagreement,
+    intersect,
+    propagate,
+)
 from pixloc_ros.localization.result import LocalizationResult, Prior, Status
 
 
@@ -85,7 +91,7 @@ class TrackerOptions:
 
 
 @dataclass(frozen=True)
-class Observed:
+class FrameContext:
     """What is known of a frame besides its image.
 
     stamp: seconds. base_from_cam: extrinsics. odom_from_base: odometry at the stamp, or None.
@@ -105,10 +111,10 @@ class Tracker:
         self._forget()
 
     def _forget(self) -> None:
-        self.fix: Belief | None = None
+        self.fix: PoseEstimate | None = None
         # a fix or a hint, carried on frame by frame: a loop adds to what odometry errs
-        self._known: Belief | None = None
-        self._candidate: Belief | None = None
+        self._known: PoseEstimate | None = None
+        self._candidate: PoseEstimate | None = None
         # stamps: when something last spoke for what is known, and since when candidates agree
         self._heard = -math.inf
         self._since = math.inf
@@ -123,7 +129,7 @@ class Tracker:
         self._forget()
         self._enter(Event.RESET)
 
-    def hint(self, belief: Belief) -> None:
+    def hint(self, belief: PoseEstimate) -> None:
         """Somebody says where the robot is: search there first, and believe what agrees."""
         self._forget()
         self._known, self._heard = belief, belief.stamp
@@ -140,14 +146,14 @@ class Tracker:
         """Whether the fix still says something at a stamp, had the robot no odometry since."""
         if self.fix is None or stamp - self._heard > self.options.lost_after:
             return False
-        return not self._is_vague(carry(self.fix, stamp, None, self.options.motion))
+        return not self._is_vague(propagate(self.fix, stamp, None, self.options.motion))
 
     @property
     def frame(self) -> str:
         """The frame in which the robot is expected, where that is known."""
         return "" if self._known is None else self._known.frame
 
-    def prior(self, frame: Observed) -> Prior | None:
+    def prior(self, frame: FrameContext) -> Prior | None:
         """Where the camera should be now, or None when it must be searched for."""
         if self._known is None:
             return None
@@ -157,13 +163,13 @@ class Tracker:
         return Prior(cam_from_map, covariance)
 
     def update(
-        self, result: LocalizationResult, frame: Observed
-    ) -> tuple[Belief | None, LocalizationResult]:
+        self, result: LocalizationResult, frame: FrameContext
+    ) -> tuple[PoseEstimate | None, LocalizationResult]:
         """The fix that follows from an answer, if any, and the answer as finally judged."""
         if not result.ok:
             self.refuse(frame.stamp, frame.odom_from_base)
             return None, result
-        found = Belief(
+        found = PoseEstimate(
             frame.stamp,
             (frame.base_from_cam @ result.cam_from_map).inverse(),
             base_covariance(result.covariance, result.cam_from_map, frame.base_from_cam),
@@ -199,7 +205,7 @@ class Tracker:
             self._enter(Event.REFUSED)
             return
         options = self.options
-        expected = carry(known, stamp, odom_from_base, options.motion)
+        expected = propagate(known, stamp, odom_from_base, options.motion)
         if self._known is not None and expected.odom_from_base is not None:
             self._known = expected
         late = stamp - self._heard > options.lost_after
@@ -215,14 +221,14 @@ class Tracker:
         self._candidate = candidate
         self._enter(Event.EXPIRED)
 
-    def _believe(self, found: Belief) -> Belief:
+    def _believe(self, found: PoseEstimate) -> PoseEstimate:
         self._forget()
         self._enter(Event.AGREED)
         self.fix = self._known = found
         self._heard = found.stamp
         return found
 
-    def _confirm(self, found: Belief, frame: Observed) -> bool:
+    def _confirm(self, found: PoseEstimate, frame: FrameContext) -> bool:
         """Whether an estimate agrees with the candidate before it, whose place it takes."""
         before, self._candidate = self._candidate, found
         if before is not None and not self._contradiction(before, found, frame):
@@ -230,10 +236,10 @@ class Tracker:
         self._since = frame.stamp
         return False
 
-    def _expected(self, known: Belief, frame: Observed) -> Belief:
-        return carry(known, frame.stamp, frame.odom_from_base, self.options.motion)
+    def _expected(self, known: PoseEstimate, frame: FrameContext) -> PoseEstimate:
+        return propagate(known, frame.stamp, frame.odom_from_base, self.options.motion)
 
-    def _contradiction(self, known: Belief, found: Belief, frame: Observed) -> str:
+    def _contradiction(self, known: PoseEstimate, found: PoseEstimate, frame: FrameContext) -> str:
         if known.frame != found.frame:
             return f"in {found.frame}, but expected in {known.frame}"
         expected = self._expected(known, frame)
@@ -245,11 +251,11 @@ class Tracker:
             f"{sigmas:.0f} standard deviations"
         )
 
-    def _is_vague(self, belief: Belief) -> bool:
+    def _is_vague(self, belief: PoseEstimate) -> bool:
         options = self.options
         return belief.sigma_m > options.lost_m or belief.sigma_deg > options.lost_deg
 
-    def _vague(self, found: Belief) -> str:
+    def _vague(self, found: PoseEstimate) -> str:
         if not self._is_vague(found):
             return ""
         return (
@@ -257,7 +263,7 @@ class Tracker:
             f"{found.sigma_deg:.0f} deg"
         )
 
-    def _tilt(self, found: Belief) -> str:
+    def _tilt(self, found: PoseEstimate) -> str:
         if not self.options.gravity_deg or found.odom_from_base is None:
             return ""
         up = (found.map_from_base.rotation[2] * found.odom_from_base.rotation[2]).sum()

@@ -18,8 +18,7 @@ import h5py
 import numpy as np
 from typing_extensions import Buffer
 
-from pixloc_ros import ray_crew
-from pixloc_ros.crew import Lost, spread
+from pixloc_ros import ray_pool
 from pixloc_ros.errors import InputError, require_room
 from pixloc_ros.features import (
     PATCH_SIDE,
@@ -38,8 +37,8 @@ from pixloc_ros.features.places import ENOUGH, SAMPLED, SMALLEST
 from pixloc_ros.interrupts import held, interruptible, let_through
 from pixloc_ros.mapping.approximate import make_index
 from pixloc_ros.mapping.calibration import ATTRIBUTE, as_attribute
-from pixloc_ros.mapping.sampling import Sample, Sighting, read_sample, sampler_of
-from pixloc_ros.mapping.scattered import read_rows
+from pixloc_ros.mapping.hdf5_rows import read_rows
+from pixloc_ros.mapping.sampling import ReferenceView, Sample, read_sample, sampler_of
 from pixloc_ros.mapping.schema import (
     FORMAT,
     PLACES,
@@ -56,6 +55,7 @@ from pixloc_ros.mapping.sparse_model import (
     in_order_of_sight,
     keep_long_tracks,
 )
+from pixloc_ros.worker_pool import Lost, spread
 
 STATISTICS_PAIRS = 20_000
 STATISTICS_OF = 10_000_000
@@ -261,19 +261,15 @@ def build_map(
     if pieces is not None:
         pieces.mkdir(parents=True, exist_ok=True)
         require_room(pieces, size)
-    sightings = [_sighting(model, number, folder) for number in range(len(model.names))]
+    views = [_reference_view(model, number, folder) for number in range(len(model.names))]
     if places is None:
         places = _learn_places(model.names, folder, network, levels)
     make = sampler_of(network, levels, pieces, places)
-    answers = (
-        ray_crew.spread(make, sightings, workers, ray)
-        if ray
-        else (spread(make, sightings, workers))
-    )
+    answers = ray_pool.spread(make, views, workers, ray) if ray else (spread(make, views, workers))
     descriptors, described = [], []
     with atomic_map(output) as file, closing(answers):
         writer = MapWriter(file, widths)
-        told = _counted(answers, len(sightings), progress)
+        told = _counted(answers, len(views), progress)
         for number, sample in enumerate(interruptible(_in_order(told))):
             seen = model.observed[model.offsets[number] : model.offsets[number + 1]]
             writer.append(seen[sample.kept], sample.levels, sample.patches)
@@ -316,9 +312,9 @@ def _learn_places(
     return learn_places(images, partial(extract_pyramid, network, levels=[coarsest]))
 
 
-def _sighting(model: SparseModel, number: int, folder: Path) -> Sighting:
+def _reference_view(model: SparseModel, number: int, folder: Path) -> ReferenceView:
     seen = model.observed[model.offsets[number] : model.offsets[number + 1]]
-    return Sighting(
+    return ReferenceView(
         folder / model.names[number],
         model.cameras[model.camera_index[number]],
         model.quaternion[number],

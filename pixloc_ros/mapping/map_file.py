@@ -18,7 +18,7 @@ from torch import Tensor
 from pixloc_ros.features import PATCH_SIDE, FeatureNetwork, ImagePyramid, PlaceModel
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.mapping.calibration import read_calibration
-from pixloc_ros.mapping.scattered import Names, read_ranges, read_rows
+from pixloc_ros.mapping.hdf5_rows import Names, read_ranges, read_rows
 from pixloc_ros.mapping.schema import FORMAT, PLACES, VERSION, MapError, MapHeader, checksum
 from pixloc_ros.mapping.sparse_model import CameraEntry, SparseModel
 

@@ -36,7 +36,7 @@ from pixloc_ros.mapping.sparse_model import CameraEntry
 
 
 @dataclass(frozen=True)
-class Sighting:
+class ReferenceView:
     """A reference: its image, its camera, its pose cam_from_map (w, x, y, z and metres), and the
     points (n, 3) it sees.
     """
@@ -90,7 +90,7 @@ def sample_points(
 
 
 class Sampler:
-    """Turns a `Sighting` into its `Sample`, or into the reason why that cannot be.
+    """Turns a `ReferenceView` into its `Sample`, or into the reason why that cannot be.
 
     pieces: a folder to keep samples in: what an interrupted run has sampled is not sampled
     again, and the answer is the file. places: how the map describes images.
@@ -113,42 +113,42 @@ class Sampler:
         self._made_by = f"{network.architecture} {network.weights_hash()} {levels} {learned}"
 
     @torch.no_grad()
-    def __call__(self, sighting: Sighting) -> Sample | Path | InputError:
+    def __call__(self, view: ReferenceView) -> Sample | Path | InputError:
         try:
             if self._pieces is None:
-                return self._sample(sighting)
-            piece = self._pieces / f"{self._key(sighting)}.npz"
+                return self._sample(view)
+            piece = self._pieces / f"{self._key(view)}.npz"
             try:
                 read_sample(piece)  # of an interrupted run
             except InputError:
-                _write(piece, self._sample(sighting))
+                _write(piece, self._sample(view))
             return piece
         except InputError as error:
             return error
         except OSError as error:
-            where = error.filename or self._pieces or sighting.image
+            where = error.filename or self._pieces or view.image
             return InputError(f"{where}: {error.strerror or error}")
 
-    def _key(self, sighting: Sighting) -> str:
+    def _key(self, view: ReferenceView) -> str:
         try:
-            status = sighting.image.stat()
+            status = view.image.stat()
         except OSError as error:
-            raise ImageError(f"{sighting.image}: {error.strerror}") from None
-        facts = (str(sighting.image), status.st_size, status.st_mtime_ns, sighting.camera)
+            raise ImageError(f"{view.image}: {error.strerror}") from None
+        facts = (str(view.image), status.st_size, status.st_mtime_ns, view.camera)
         digest = hashlib.sha256(f"{self._made_by} {facts}".encode())
-        for array in (sighting.quaternion, sighting.translation, sighting.points):
+        for array in (view.quaternion, view.translation, view.points):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
-    def _sample(self, sighting: Sighting) -> Sample:
-        image, entry = read_image(sighting.image), sighting.camera
+    def _sample(self, view: ReferenceView) -> Sample:
+        image, entry = read_image(view.image), view.camera
         if (image.shape[1], image.shape[0]) != (entry.width, entry.height):
             raise ImageError(
-                f"{sighting.image}: {image.shape[1]} x {image.shape[0]} pixels, "
+                f"{view.image}: {image.shape[1]} x {image.shape[0]} pixels, "
                 f"its camera has {entry.width} x {entry.height}"
             )
         pyramid = self._extract(image)
-        points, camera, pose = torch.from_numpy(sighting.points), entry.camera(), sighting.pose()
+        points, camera, pose = torch.from_numpy(view.points), entry.camera(), view.pose()
         kept, levels = sample_points(pyramid, camera, pose, points)
         pixels, _ = grey_camera(camera).project(pose.transform(points[kept]))
         return Sample(

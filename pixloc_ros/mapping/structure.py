@@ -155,7 +155,7 @@ def _repeatable() -> pycolmap.IncrementalPipelineOptions:
     return options
 
 
-class Workshop:
+class SfmWorkspace:
     """A work folder. images: the folder they are in; names: those to use. cameras: of each of
     them, where they are known; else COLMAP finds them, one for all images of a size.
     """

@@ -7,7 +7,7 @@ from pixloc_ros.retrieval.global_features import (
     read_global_features,
 )
 from pixloc_ros.retrieval.index import DescriptorIndex, FileIndex, Index, open_index
-from pixloc_ros.retrieval.surroundings import Surroundings
+from pixloc_ros.retrieval.visibility import VisibilityIndex
 
 __all__ = [
     "Covisibility",
@@ -15,7 +15,7 @@ __all__ = [
     "FileIndex",
     "Index",
     "RetrievalError",
-    "Surroundings",
+    "VisibilityIndex",
     "open_index",
     "rank_by_global_features",
     "read_global_features",

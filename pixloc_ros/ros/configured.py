@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from pixloc_ros.errors import InputError
 from pixloc_ros.localization import LocalizerOptions
-from pixloc_ros.localization.atlas import require_maps
-from pixloc_ros.localization.atlas_process import AtlasProcess, ProcessLost
-from pixloc_ros.localization.atlas_server import AtlasFacts, AtlasSettings
+from pixloc_ros.localization.map_set import require_maps
+from pixloc_ros.localization.map_set_process import MapSetProcess, ProcessLost
+from pixloc_ros.localization.map_set_server import AtlasSettings, MapSetFacts
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.options import override
 from pixloc_ros.ros.bridge import TransformBuffer
@@ -46,7 +46,7 @@ class Configured:
     process: holds maps and network, and is already serving them.
     """
 
-    def __init__(self, node: LocalizationNode, process: AtlasProcess) -> None:
+    def __init__(self, node: LocalizationNode, process: MapSetProcess) -> None:
         p, self._node, self.process = node.parameters, node, process
         self.odometry = OdometryBuffer(
             p.odom_frame_id,
@@ -66,30 +66,30 @@ class Configured:
         self._announce("serving")
 
     @property
-    def facts(self) -> AtlasFacts:
+    def facts(self) -> MapSetFacts:
         assert self.process.facts is not None
         return self.process.facts
 
     def _announce(self, word: str) -> None:
         facts, logger = self.facts, self._node.get_logger()
-        several = f" in {len(facts.sites)} maps" if len(facts.sites) > 1 else ""
+        several = f" in {len(facts.submaps)} maps" if len(facts.submaps) > 1 else ""
         logger.info(
             f"{word} {facts.path}: {facts.references} references, {facts.points} points{several}, "
             f"{facts.architecture} on {facts.device}"
         )
         if facts.record:
             logger.info(f"recording to {facts.record}")
-        self.show(facts.sites[0].name)
+        self.show(facts.submaps[0].name)
 
     def show(self, name: str) -> None:
         """The map that the robot is in, for whoever looks."""
         if name == self.place:
             return
-        site = next(site for site in self.facts.sites if site.name == name)
+        submap = next(submap for submap in self.facts.submaps if submap.name == name)
         self.place = name
         try:
-            with PixMap(site.path) as pixmap:
-                self.outputs.map(pixmap, site.frame)
+            with PixMap(submap.path) as pixmap:
+                self.outputs.map(pixmap, submap.frame)
         except InputError as error:  # it was there when it was served
             self._node.get_logger().error(f"not shown: {error}")
 

@@ -11,7 +11,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from pixloc_ros.localization import Outcome, State
-from pixloc_ros.localization.atlas_server import AtlasFacts, Health, resident_mb
+from pixloc_ros.localization.map_set_server import Health, MapSetFacts, resident_mb
 from pixloc_ros.ros.arrivals import Arrivals
 
 
@@ -107,9 +107,9 @@ def input_status(name: str, arrivals: Arrivals, dropped: int, problem: str) -> D
     )
 
 
-def map_status(name: str, path: str, facts: AtlasFacts | None, place: str) -> DiagnosticStatus:
+def map_status(name: str, path: str, facts: MapSetFacts | None, place: str) -> DiagnosticStatus:
     """The task `map`: what is served, and the map that the robot was last in; else an error."""
-    names = [] if facts is None else [site.name for site in facts.sites]
+    names = [] if facts is None else [submap.name for submap in facts.submaps]
     references = 0 if facts is None else facts.references
     served = f"{references} references" + (f" in {len(names)} maps" if len(names) > 1 else "")
     return _status(

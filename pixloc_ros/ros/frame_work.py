@@ -11,8 +11,8 @@ from rclpy.time import Time
 
 from pixloc_ros.errors import InputError
 from pixloc_ros.localization import Moment, Outcome, Status
-from pixloc_ros.localization.atlas_process import ProcessLost, RaisedThere
-from pixloc_ros.localization.atlas_server import AtlasSettings
+from pixloc_ros.localization.map_set_process import ProcessLost, RaisedThere
+from pixloc_ros.localization.map_set_server import AtlasSettings
 from pixloc_ros.ros.cameras import Frame
 from pixloc_ros.ros.diagnostics import frame_status
 from pixloc_ros.visualization.overlay import draw_result

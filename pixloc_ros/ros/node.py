@@ -11,16 +11,16 @@ from rclpy.parameter import Parameter
 
 from pixloc_ros.errors import InputError
 from pixloc_ros.localization import (
-    Belief,
     LocalizationResult,
     Pipeline,
+    PoseEstimate,
     Prior,
     Tracker,
     TrackerOptions,
     View,
     planar,
 )
-from pixloc_ros.localization.atlas_process import AtlasProcess, ProcessLost
+from pixloc_ros.localization.map_set_process import MapSetProcess, ProcessLost
 from pixloc_ros.options import override
 from pixloc_ros.ros import parameters as node_parameters
 from pixloc_ros.ros.active import Active
@@ -58,7 +58,7 @@ class LocalizationNode(LifecycleNode):
         # held while something is published that an inactive node does not say
         self.gate = threading.RLock()
         self.closing = threading.Event()
-        self._loading: AtlasProcess | None = None
+        self._loading: MapSetProcess | None = None
         answer_meanwhile(self)
         self._heartbeat = Heartbeat(self)
 
@@ -71,7 +71,7 @@ class LocalizationNode(LifecycleNode):
         """How the node is called in diagnostics."""
         return self.get_fully_qualified_name().lstrip("/")
 
-    def told(self, fix: Belief) -> Belief:
+    def told(self, fix: PoseEstimate) -> PoseEstimate:
         """A fix as it is published."""
         return planar(fix) if self.parameters.two_d_mode else fix
 
@@ -89,7 +89,7 @@ class LocalizationNode(LifecycleNode):
         """Read map and network and make the publishers and services."""
         logger = self.get_logger()
         self.closing.clear()
-        process = self._loading = AtlasProcess(logger.info, logger.error)
+        process = self._loading = MapSetProcess(logger.info, logger.error)
         try:
             missing = node_parameters.missing_file(self.parameters)
             if missing:

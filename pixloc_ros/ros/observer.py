@@ -9,7 +9,7 @@ from rclpy.time import Time
 from std_msgs.msg import Header
 
 from pixloc_ros.geometry import CameraError, Pose
-from pixloc_ros.localization import Observed, View
+from pixloc_ros.localization import FrameContext, View
 from pixloc_ros.ros.bridge import TransformBuffer, TransformError, image_to_rgb
 from pixloc_ros.ros.cameras import Frame
 from pixloc_ros.ros.conversions import seconds
@@ -34,14 +34,14 @@ class Observer:
 
     def observe(
         self, frames: tuple[Frame, ...], wait: float
-    ) -> tuple[list[View], Observed | None, str]:
+    ) -> tuple[list[View], FrameContext | None, str]:
         """Views and observation, and what is wrong with any of the frames.
 
         Cameras that cannot be used are left out; without any there is no observation. wait:
         seconds for odometry to reach the stamp.
         """
         views: list[View] = []
-        observed: Observed | None = None
+        observed: FrameContext | None = None
         reason = ""
         for frame in frames:
             header = frame.image.header
@@ -55,7 +55,7 @@ class Observer:
                 continue
             self._say_once(note_on(frame.info, self._parameters.rectified))
             if observed is None:
-                observed = Observed(frame.stamp, base_from_cam, self._at(header, wait))
+                observed = FrameContext(frame.stamp, base_from_cam, self._at(header, wait))
             cam_from_rig = base_from_cam.inverse() @ observed.base_from_cam
             views.append(View(image, camera, cam_from_rig))
         return views, observed, reason

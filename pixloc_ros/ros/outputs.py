@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from pixloc_ros.geometry import Camera
-from pixloc_ros.localization import Belief
+from pixloc_ros.localization import PoseEstimate
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.ros.bridge import point_cloud
 from pixloc_ros.ros.conversions import pose_with_covariance
@@ -67,7 +67,7 @@ class Outputs:
         self._points.publish(point_cloud(header, pixmap.some_points(MOST_POINTS)))
         self._references.publish(_frusta(header, pixmap))
 
-    def pose(self, fix: Belief, stamp: Time, diagonal: bool) -> None:
+    def pose(self, fix: PoseEstimate, stamp: Time, diagonal: bool) -> None:
         covariance = torch.diag(fix.covariance.diagonal()) if diagonal else fix.covariance
         message = pose_with_covariance(stamp.to_msg(), fix.frame, fix.map_from_base, covariance)
         with self._lock:

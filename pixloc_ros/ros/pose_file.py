@@ -10,11 +10,11 @@ import yaml
 from pixloc_ros.datasets import write_text
 from pixloc_ros.errors import InputError
 from pixloc_ros.geometry import Pose
-from pixloc_ros.localization import Belief
+from pixloc_ros.localization import PoseEstimate
 from pixloc_ros.ros.pose_hint import assumed
 
 
-def write_pose(path: str, fix: Belief) -> None:
+def write_pose(path: str, fix: PoseEstimate) -> None:
     """Raises InputError where it cannot be written."""
     content = {
         "frame": fix.frame,
@@ -28,7 +28,7 @@ def write_pose(path: str, fix: Belief) -> None:
         raise InputError(f"{path}: {error.strerror or error}") from None
 
 
-def read_pose(path: str) -> Belief | None:
+def read_pose(path: str) -> PoseEstimate | None:
     """The pose as a hint, no surer than what somebody says: the robot may have been pushed.
 
     None where there is no such file yet. Raises InputError for one that is none.
@@ -46,4 +46,4 @@ def read_pose(path: str) -> Belief | None:
         raise InputError(f"{path}: not a pose that was kept here")
     pose = Pose.from_quaternion(values[3:], values[:3])
     nothing = torch.zeros(6, 6, dtype=torch.float64)
-    return Belief(stamp, pose, assumed(nothing), None, frame=frame)
+    return PoseEstimate(stamp, pose, assumed(nothing), None, frame=frame)

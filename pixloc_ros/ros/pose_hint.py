@@ -10,7 +10,7 @@ from geometry_msgs.msg import PoseWithCovarianceStamped
 
 from pixloc_ros.errors import InputError
 from pixloc_ros.geometry import CameraError, Pose
-from pixloc_ros.localization import Belief
+from pixloc_ros.localization import PoseEstimate
 from pixloc_ros.ros.conversions import pose_from_message, seconds
 from pixloc_ros.sensors.frames import frame_name
 
@@ -18,7 +18,7 @@ SIGMA_M, SIGMA_DEG = 0.5, 15.0
 """What is assumed where no covariance is given, as AMCL does."""
 
 
-def belief_of(message: PoseWithCovarianceStamped, frames: Collection[str]) -> Belief:
+def belief_of(message: PoseWithCovarianceStamped, frames: Collection[str]) -> PoseEstimate:
     """The hint in a message, without odometry. frames: those of the maps.
 
     Raises InputError with what is wrong with it.
@@ -40,7 +40,7 @@ def belief_of(message: PoseWithCovarianceStamped, frames: Collection[str]) -> Be
         raise InputError("initialpose: the covariance is not symmetric")
     if np.linalg.eigvalsh(covariance)[0] < -1e-9:
         raise InputError("initialpose: the covariance is not that of anything")
-    return Belief(
+    return PoseEstimate(
         seconds(message.header.stamp),
         pose,
         assumed(torch.from_numpy(covariance.copy())),
@@ -49,12 +49,12 @@ def belief_of(message: PoseWithCovarianceStamped, frames: Collection[str]) -> Be
     )
 
 
-def belief_at(stamp: float, frame: str, x: float, y: float, z: float, yaw: float) -> Belief:
+def belief_at(stamp: float, frame: str, x: float, y: float, z: float, yaw: float) -> PoseEstimate:
     """The hint in the parameters initial_pose.*: metres and radians in the map."""
     turn = torch.tensor([0.0, 0.0, yaw], dtype=torch.float64)
     place = torch.tensor([x, y, z], dtype=torch.float64)
     nothing = torch.zeros(6, 6, dtype=torch.float64)
-    return Belief(stamp, Pose.from_rotvec(turn, place), assumed(nothing), None, frame=frame)
+    return PoseEstimate(stamp, Pose.from_rotvec(turn, place), assumed(nothing), None, frame=frame)
 
 
 def assumed(covariance: torch.Tensor) -> torch.Tensor:

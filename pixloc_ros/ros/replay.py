@@ -1,4 +1,4 @@
-"""The robot story: a node and a player as processes of their own, and someone who watches."""
+"""A recorded drive as processes: the node, a player and an observer."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_srvs.srv import Empty, SetBool, Trigger
 
 from pixloc_ros.errors import InputError
-from pixloc_ros.localization import Belief
+from pixloc_ros.localization import PoseEstimate
 from pixloc_ros.ros.pose_file import read_pose, write_pose
 from pixloc_ros.ros.pose_hint import belief_at, belief_of
 from pixloc_ros.ros.transitions import wake
@@ -25,7 +25,7 @@ class Services:
 
     def __init__(self, node: LocalizationNode, configured: Configured) -> None:
         self._node, self._configured = node, configured
-        self._hint: Belief | None = None
+        self._hint: PoseEstimate | None = None
         make = node.create_service
         self._offered = [
             make(Empty, "reinitialize_global_localization", self._on_reinitialize),
@@ -63,7 +63,7 @@ class Services:
         if hint is not None:
             self._take(hint)
 
-    def _kept_pose(self) -> Belief | None:
+    def _kept_pose(self) -> PoseEstimate | None:
         try:
             kept = read_pose(self._node.parameters.pose_file)
         except InputError as error:
@@ -98,7 +98,7 @@ class Services:
             self._hint = belief
             logger.info("initialpose is kept until the node is active")
 
-    def _take(self, belief: Belief) -> None:
+    def _take(self, belief: PoseEstimate) -> None:
         """A hint of the past is carried on by the odometry since; none of the future is."""
         now = self._node.now()
         stamp = belief.stamp if 0 < belief.stamp <= now else now

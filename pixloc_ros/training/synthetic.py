@@ -14,10 +14,10 @@ from pixloc_ros.datasets.photometry import photograph
 from pixloc_ros.datasets.raycast import Hits, Textures, cast, in_shadow, paint, pixel_rays
 from pixloc_ros.datasets.synthetic_scenes import (
     KINDS,
-    Surroundings,
+    SceneBatch,
     check_kinds,
     make_scene,
-    surroundings,
+    stack_scenes,
 )
 from pixloc_ros.errors import InputError
 from pixloc_ros.geometry import Camera, Pose
@@ -63,9 +63,7 @@ class SyntheticOptions:
             )
 
 
-def render(
-    places: Surroundings, textures: Textures, cameras: Camera
-) -> tuple[Tensor, Tensor, Hits]:
+def render(places: SceneBatch, textures: Textures, cameras: Camera) -> tuple[Tensor, Tensor, Hits]:
     """Lit images (S, V, 3, H, W) in [0, 1], depth (S, V, H, W) and hits of all views."""
     width, height = (int(v) for v in cameras.size[0, 0].tolist())
     origin, directions = pixel_rays(cameras, places.cam_from_scene)
@@ -109,16 +107,16 @@ def seen_by(
 
 
 @dataclass(frozen=True)
-class Layouts:
+class SceneLayouts:
     """The places of a step, on the CPU: what a worker process prepares ahead."""
 
     options: SyntheticOptions
     seed: int
     textures: int
 
-    def __call__(self, step: int, scenes: Sequence[int]) -> Surroundings:
+    def __call__(self, step: int, scenes: Sequence[int]) -> SceneBatch:
         views, kinds = self.options.views, self.options.kinds
-        return surroundings(
+        return stack_scenes(
             [make_scene((self.seed, step, n), views, self.textures, kinds) for n in scenes]
         )
 
@@ -136,11 +134,11 @@ class SyntheticPairs:
     ) -> None:
         self.options, self.starts, self.textures = options, starts, textures
         self.seed, self.device = seed, device
-        self.prepare = Layouts(options, seed, len(textures))
+        self.prepare = SceneLayouts(options, seed, len(textures))
         self.samples = options.scenes
 
     @torch.no_grad()
-    def finish(self, step: int, scenes: Sequence[int], places: Surroundings) -> PairBatch:
+    def finish(self, step: int, scenes: Sequence[int], places: SceneBatch) -> PairBatch:
         """The batch of the given scenes (numbers within the step) from what was prepared."""
         options = self.options
         size_random = np.random.default_rng([self.seed, step, 2**31])
@@ -292,5 +290,5 @@ def _cameras(focal: Tensor, width: int, height: int) -> Camera:
     return replace(camera, focal=pixels)
 
 
-def _to(places: Surroundings, device: torch.device) -> Surroundings:
-    return Surroundings(**{k: v.to(device) for k, v in vars(places).items()})
+def _to(places: SceneBatch, device: torch.device) -> SceneBatch:
+    return SceneBatch(**{k: v.to(device) for k, v in vars(places).items()})

@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from pixloc_ros.cli.main import main
-from pixloc_ros.crew import Lost, spread
 from pixloc_ros.datasets import read_poses
 from pixloc_ros.datasets.benchmarks import LAYOUTS, Roots, parts_of, write_missing_queries
 from pixloc_ros.errors import InputError
@@ -28,6 +27,7 @@ from pixloc_ros.mapping import PixMap, read_colmap
 from pixloc_ros.mapping.sparse_model import subset, write_colmap
 from pixloc_ros.options import override
 from pixloc_ros.retrieval import Covisibility
+from pixloc_ros.worker_pool import Lost, spread
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_an_interrupted_run_goes_on(minis, monkeypatch, capsys):
 
 def test_workers_give_the_same_results(minis):
     mini, results = minis("7Scenes")
-    other = results / "crew"
+    other = results / "pool"
     run(mini, results)
     assert run(mini, other, "--num_workers", 2, "--maps", results / "maps") == 0
     assert result_file(mini, results).read_bytes() == result_file(mini, other).read_bytes()

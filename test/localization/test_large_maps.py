@@ -13,12 +13,12 @@ import torch
 import pixloc_ros.mapping.approximate as approximate
 import pixloc_ros.mapping.map_file as map_file
 import pixloc_ros.retrieval.index as index_module
-import pixloc_ros.retrieval.surroundings as surroundings
+import pixloc_ros.retrieval.visibility as visibility
 from pixloc_ros.evaluation.map_sizes import grow
 from pixloc_ros.features import read_image
 from pixloc_ros.localization import Localizer, Prior
 from pixloc_ros.mapping import MapError, PixMap
-from pixloc_ros.retrieval import DescriptorIndex, FileIndex, Surroundings
+from pixloc_ros.retrieval import DescriptorIndex, FileIndex, VisibilityIndex
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,7 +29,7 @@ def _small_limits(localizer):
             patch.setattr(module, "EXACT", 100)
         # each part of a descriptor takes a tenth of a second to train
         patch.setattr(approximate, "NUMBERS_A_BYTE", 32)
-        patch.setattr(surroundings, "NEAR", 16)
+        patch.setattr(visibility, "NEAR", 16)
         patch.setattr(map_file, "AT_ONCE", 0)
         yield
 
@@ -69,12 +69,12 @@ def test_neighbourhoods_are_read_once(large, monkeypatch):
         read = []
         part = pixmap.part
         monkeypatch.setattr(pixmap, "part", lambda r: read.append(len(r)) or part(r))
-        around = Surroundings(pixmap)
+        around = VisibilityIndex(pixmap)
         for number in (0, 0, 170, 0):
             assert around.visible_from(pixmap.pose(number), pixmap.camera(number), 1)
         assert read == [16, 16]
         # of one place all are near: the same as all of its references
-        everything = Surroundings(pixmap)._around(np.zeros(3)).references
+        everything = VisibilityIndex(pixmap)._around(np.zeros(3)).references
         assert len(everything) == 16
 
 

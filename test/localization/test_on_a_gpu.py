@@ -67,8 +67,8 @@ def test_cameras_of_a_rig_keep_their_own_pyramids(on_gpu, localizer, room):
     images = [read_image(room.sequence.images / f.name) for f in (first, second)]
     mount = second.truth @ first.truth.inverse()
     views = [View(images[0], first.camera), View(images[1], second.camera, mount)]
-    alone = on_gpu.look(views[:1])[0].pyramid.levels[-1].features
-    together = on_gpu.look(views)[0].pyramid.levels[-1].features
+    alone = on_gpu.extract_features(views[:1])[0].pyramid.levels[-1].features
+    together = on_gpu.extract_features(views)[0].pyramid.levels[-1].features
     assert torch.equal(alone, together)
     prior = Prior(first.truth)
     same(on_gpu.localize_views(views, prior), localizer.localize_views(views, prior))

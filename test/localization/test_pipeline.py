@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from test_tracker import answer, driven, observed, refused
 
-from pixloc_ros.localization import Belief, Decision, Moment, Pipeline, State, TrackerOptions
+from pixloc_ros.localization import Decision, Moment, Pipeline, PoseEstimate, State, TrackerOptions
 
 
 class Told:
@@ -60,7 +60,9 @@ def test_what_was_asked_before_is_not_wanted_any_more(event):
     fix = pipeline.fix
     happens = {
         "reset": lambda: pipeline.reset("the clock jumped"),
-        "hint": lambda: pipeline.hint(Belief(0.2, fix.map_from_base, fix.covariance, driven(0.2))),
+        "hint": lambda: pipeline.hint(
+            PoseEstimate(0.2, fix.map_from_base, fix.covariance, driven(0.2))
+        ),
         "odometry": pipeline.forget_odometry,
     }
     told.meanwhile = happens[event]

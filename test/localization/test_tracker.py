@@ -12,11 +12,11 @@ import torch
 from pixloc_ros.geometry import Pose
 from pixloc_ros.localization import (
     TRANSITIONS,
-    Belief,
     Event,
+    FrameContext,
     LocalizationResult,
     MotionOptions,
-    Observed,
+    PoseEstimate,
     State,
     Status,
     Tracker,
@@ -24,7 +24,7 @@ from pixloc_ros.localization import (
     planar,
 )
 from pixloc_ros.localization.frames import base_covariance, camera_covariance
-from pixloc_ros.localization.motion import carry, disagreement, intersect
+from pixloc_ros.localization.motion import disagreement, intersect, propagate
 
 MOUNT = Pose.exp(torch.tensor([0.2, 0.0, 0.5, 0.1, -1.2, 0.4], dtype=torch.float64))
 MAP_FROM_ODOM = Pose.exp(torch.tensor([5.0, -2.0, 0.0, 0.0, 0.0, 0.7], dtype=torch.float64))
@@ -36,7 +36,7 @@ def driven(stamp):
 
 
 def observed(stamp, odometry=True):
-    return Observed(stamp, MOUNT, driven(stamp) if odometry else None)
+    return FrameContext(stamp, MOUNT, driven(stamp) if odometry else None)
 
 
 def answer(stamp, offset=0.0, from_prior=False, variance=1e-4, tilt=0.0):
@@ -258,7 +258,7 @@ def test_gravity_is_looked_at_when_asked_to():
 def hint(stamp, offset=0.0, sigma=0.3):
     base = MAP_FROM_ODOM @ driven(stamp)
     base = Pose(base.rotation, base.translation + torch.tensor([offset, 0, 0]).double())
-    return Belief(stamp, base, torch.eye(6).double() * sigma**2, driven(stamp))
+    return PoseEstimate(stamp, base, torch.eye(6).double() * sigma**2, driven(stamp))
 
 
 def test_one_estimate_that_agrees_with_a_hint_is_a_fix():
@@ -322,16 +322,16 @@ def test_no_order_of_events_leaves_the_table():
         else:
             tracker.hint(hint(stamp))
 
-    for story in itertools.product(["good", "else", "none", "late", "hint"], repeat=4):
+    for sequence in itertools.product(["good", "else", "none", "late", "hint"], repeat=4):
         tracker = Tracker()
-        for number, what in enumerate(story):
+        for number, what in enumerate(sequence):
             say(tracker, what, 0.1 * number)
             fixed = tracker.state in (State.TRACKING, State.COASTING)
-            assert (tracker.fix is not None) is fixed, story
+            assert (tracker.fix is not None) is fixed, sequence
 
 
 def test_carrying_swings_the_error_of_the_orientation():
-    belief = Belief(
+    belief = PoseEstimate(
         0.0,
         MAP_FROM_ODOM,
         torch.diag(torch.tensor([0, 0, 0, 0, 0, 0.01**2]).double()),
@@ -339,20 +339,20 @@ def test_carrying_swings_the_error_of_the_orientation():
     )
     on = Pose.exp(torch.tensor([10.0, 0, 0, 0, 0, 0], dtype=torch.float64))
     quiet = MotionOptions(drift=0.0, drift_deg=0.0, turn_drift=0.0)
-    far = carry(belief, 1.0, on, quiet)
+    far = propagate(belief, 1.0, on, quiet)
     assert far.sigma_m == pytest.approx(0.1, rel=1e-3)
     heading = MAP_FROM_ODOM.rotation[:, 0]
     assert float(heading @ far.covariance[:3, :3] @ heading) == pytest.approx(0.0, abs=1e-12)
-    assert carry(belief, 1.0, on, MotionOptions()).sigma_m > 0.5
+    assert propagate(belief, 1.0, on, MotionOptions()).sigma_m > 0.5
 
 
 def test_disagreement_counts_standard_deviations():
     options = MotionOptions(floor_m=0.0, floor_deg=0.0)
-    here = Belief(0.0, MAP_FROM_ODOM, torch.eye(6).double() * 0.01, None)
+    here = PoseEstimate(0.0, MAP_FROM_ODOM, torch.eye(6).double() * 0.01, None)
     there = Pose(
         MAP_FROM_ODOM.rotation, MAP_FROM_ODOM.translation + torch.tensor([0, 0.3, 0]).double()
     )
-    sure = Belief(0.0, there, torch.zeros(6, 6).double(), None)
+    sure = PoseEstimate(0.0, there, torch.zeros(6, 6).double(), None)
     sigmas, metres, degrees = disagreement(here, sure, options)
     assert sigmas == pytest.approx(3.0)
     assert metres == pytest.approx(0.3)
@@ -383,7 +383,7 @@ def believed(sigma, offset=0.0):
     pose = Pose(
         MAP_FROM_ODOM.rotation, MAP_FROM_ODOM.translation + torch.tensor([offset, 0, 0]).double()
     )
-    return Belief(0.0, pose, torch.diag(torch.tensor(sigma).double() ** 2), None)
+    return PoseEstimate(0.0, pose, torch.diag(torch.tensor(sigma).double() ** 2), None)
 
 
 def test_two_beliefs_meet_where_each_is_sure():
@@ -434,7 +434,7 @@ def test_on_a_plane_there_is_no_height_and_no_tilt():
     yaw = Pose.from_rotvec(torch.tensor([0, 0, 0.7]).double(), torch.zeros(3).double())
     tilt = Pose.from_rotvec(torch.tensor([0.05, 0, 0]).double(), torch.zeros(3).double())
     covariance = torch.eye(6, dtype=torch.float64) + 0.1
-    found = planar(Belief(0.0, pose @ yaw @ tilt, covariance, None))
+    found = planar(PoseEstimate(0.0, pose @ yaw @ tilt, covariance, None))
     assert found.map_from_base.translation.tolist() == [1.0, 2.0, 0.0]
     assert torch.allclose(found.map_from_base.rotation, yaw.rotation, atol=1e-9)
     kept = found.covariance != 0

@@ -29,16 +29,16 @@ def context():
 
 
 @pytest.fixture
-def story(room):
-    """Begins a story: a node with parameters, and a robot that drives through the room."""
-    from story import Story
+def start_harness(room):
+    """Starts a node with parameters, and a robot that drives through the room."""
+    from harness import Harness
 
     stories = []
 
     def begin(**options):
-        stories.append(Story(room, **options))
+        stories.append(Harness(room, **options))
         return stories[-1]
 
     yield begin
-    for told in stories:
-        told.end()
+    for harness in stories:
+        harness.end()

@@ -15,8 +15,8 @@ import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
+from harness import LATCHED
 from rclpy.parameter import Parameter
-from story import LATCHED
 
 from pixloc_ros.datasets.rendered_room import base_pose
 from pixloc_ros.errors import InputError
@@ -35,16 +35,16 @@ def statuses(robot, task):
     return [s for s in robot.diagnostics if s.name.endswith(task)]
 
 
-def test_the_robot_is_told_where_it_is(story):
-    told = story()
-    robot = told.robot
-    told.step(0)
+def test_the_robot_is_told_where_it_is(start_harness):
+    harness = start_harness()
+    robot = harness.robot
+    harness.step(0)
     time.sleep(0.3)
     assert robot.poses == []  # one estimate is no fix
     assert robot.transforms == []
     for number in (2, 4, 6):
-        told.step(number)
-    told.wait(lambda: len(robot.poses) == 3 and robot.transforms)
+        harness.step(number)
+    harness.wait(lambda: len(robot.poses) == 3 and robot.transforms)
     for message, number in zip(robot.poses, (2, 4, 6), strict=True):
         stamp = robot.frames[number].stamp
         assert message.header.stamp == time_message(stamp)
@@ -64,65 +64,69 @@ def test_the_robot_is_told_where_it_is(story):
     ahead = last.header.stamp.sec + 1e-9 * last.header.stamp.nanosec - time.time()
     assert 0.0 < ahead < 0.3
     count = len(robot.transforms)
-    told.wait(lambda: len(robot.transforms) > count + 5)  # re-sent without new fixes
-    told.wait(lambda: any(s.level == DiagnosticStatus.OK for s in statuses(robot, "localization")))
-    assert statuses(robot, "map")[-1].values[0].value == told.node.parameters.map
+    harness.wait(lambda: len(robot.transforms) > count + 5)  # re-sent without new fixes
+    harness.wait(
+        lambda: any(s.level == DiagnosticStatus.OK for s in statuses(robot, "localization"))
+    )
+    assert statuses(robot, "map")[-1].values[0].value == harness.node.parameters.map
     # who comes late still gets the last pose
     late = []
     robot.create_subscription(PoseWithCovarianceStamped, "pose", late.append, LATCHED)
-    told.wait(lambda: late)
+    harness.wait(lambda: late)
     assert late[0].header.stamp == robot.poses[-1].header.stamp
 
 
-def test_without_odometry_the_base_hangs_on_the_map(story):
+def test_without_odometry_the_base_hangs_on_the_map(start_harness):
     slow = "[lost_after=8.0, motion.max_speed=0.1, motion.max_turn_deg=1.0]"
-    told = story(odometry="none", tracker=slow, image_transport="compressed", compressed=True)
-    expected = truth(told.robot.frames[2].stamp)
+    harness = start_harness(
+        odometry="none", tracker=slow, image_transport="compressed", compressed=True
+    )
+    expected = truth(harness.robot.frames[2].stamp)
     now = time.time()
-    told.robot.frames = [
-        replace(frame, stamp=now + 0.1 * i) for i, frame in enumerate(told.robot.frames)
+    harness.robot.frames = [
+        replace(frame, stamp=now + 0.1 * i) for i, frame in enumerate(harness.robot.frames)
     ]
     for number in (0, 1, 2):
-        told.step(number, odometry=False)
-    told.wait(lambda: told.robot.transforms)
-    last = told.robot.transforms[-1]
+        harness.step(number, odometry=False)
+    harness.wait(lambda: harness.robot.transforms)
+    last = harness.robot.transforms[-1]
     assert last.child_frame_id == "base_link"
     metres, _ = pose_of(last).inverse().distance(expected.inverse())
     assert float(metres) < 0.05
     # nobody knows where the robot went since: an old pose is not served as a new one
     time.sleep(max(now + 8.5 - time.time(), 0.0))
-    count = len(told.robot.transforms)
+    count = len(harness.robot.transforms)
     time.sleep(0.5)
-    assert len(told.robot.transforms) == count
+    assert len(harness.robot.transforms) == count
 
 
-def test_missing_odometry_gives_poses_but_no_second_parent_of_the_base(story):
+def test_missing_odometry_gives_poses_but_no_second_parent_of_the_base(start_harness):
     """map -> base_link would compete with the odom -> base_link of the robot."""
     # frames come slowly here: a robot that hardly moves
-    told = story(tracker="[motion.max_speed=0.1, motion.max_turn_deg=1.0]")
+    harness = start_harness(tracker="[motion.max_speed=0.1, motion.max_turn_deg=1.0]")
     for number in (0, 1, 2):
-        told.step(number, odometry=False)
-    told.wait(lambda: len(told.robot.poses) == 2)
+        harness.step(number, odometry=False)
+    harness.wait(lambda: len(harness.robot.poses) == 2)
     time.sleep(0.3)
-    assert told.robot.transforms == []
-    told.step(4)
-    told.wait(lambda: told.robot.transforms)
-    assert {t.child_frame_id for t in told.robot.transforms} == {"odom"}
+    assert harness.robot.transforms == []
+    harness.step(4)
+    harness.wait(lambda: harness.robot.transforms)
+    assert {t.child_frame_id for t in harness.robot.transforms} == {"odom"}
 
 
-def test_frames_that_say_nothing_end_in_lost(story):
-    told = story(tracker="[lost_after=0.3]")
+def test_frames_that_say_nothing_end_in_lost(start_harness):
+    harness = start_harness(tracker="[lost_after=0.3]")
     for number in (0, 1):
-        told.step(number)
-    told.wait(lambda: told.robot.transforms)
-    nowhere = told.robot.picture(9)
+        harness.step(number)
+    harness.wait(lambda: harness.robot.transforms)
+    nowhere = harness.robot.picture(9)
     nowhere.header.frame_id = "unknown_optical_frame"
-    told.step(9, image=nowhere)
-    assert told.node.tracker.state.value == "lost"
+    harness.step(9, image=nowhere)
+    assert harness.node.tracker.state.value == "lost"
     time.sleep(0.2)
-    count = len(told.robot.transforms)
+    count = len(harness.robot.transforms)
     time.sleep(0.3)
-    assert len(told.robot.transforms) == count
+    assert len(harness.robot.transforms) == count
 
 
 def broken_info(robot, k):
@@ -131,10 +135,10 @@ def broken_info(robot, k):
     return info
 
 
-def test_bad_input_is_a_diagnostics_error_and_passes(story):
-    told = story()
-    robot = told.robot
-    told.step(0)
+def test_bad_input_is_a_diagnostics_error_and_passes(start_harness):
+    harness = start_harness()
+    robot = harness.robot
+    harness.step(0)
     empty = robot.picture(1)
     empty.height = empty.width = empty.step = 0
     empty.data = array.array("B")
@@ -153,48 +157,48 @@ def test_bad_input_is_a_diagnostics_error_and_passes(story):
         ({"image": nowhere}, "no transform connects"),
     ]:
         robot.diagnostics.clear()
-        told.step(1, **options)
-        told.wait(
+        harness.step(1, **options)
+        harness.wait(
             lambda text=text: any(
                 s.level == DiagnosticStatus.ERROR and text in s.message
                 for s in statuses(robot, "localization")
             )
         )
     assert robot.poses == []
-    told.step(2)
-    told.step(3)
-    told.wait(lambda: robot.poses)
-    told.wait(lambda: statuses(robot, "localization")[-1].level == DiagnosticStatus.OK)
+    harness.step(2)
+    harness.step(3)
+    harness.wait(lambda: robot.poses)
+    harness.wait(lambda: statuses(robot, "localization")[-1].level == DiagnosticStatus.OK)
 
 
-def test_an_image_of_nothing_gives_no_pose(story):
-    told = story()
+def test_an_image_of_nothing_gives_no_pose(start_harness):
+    harness = start_harness()
     for number in (0, 1):
-        told.step(number)
-    told.wait(lambda: len(told.robot.poses) == 1)
-    dark = told.robot.picture(2)
+        harness.step(number)
+    harness.wait(lambda: len(harness.robot.poses) == 1)
+    dark = harness.robot.picture(2)
     dark.data = array.array("B", bytes(len(dark.data)))
-    told.step(2, image=dark)
-    assert told.node.tracker.state.value == "coasting"
+    harness.step(2, image=dark)
+    assert harness.node.tracker.state.value == "coasting"
     time.sleep(0.2)
-    assert len(told.robot.poses) == 1
+    assert len(harness.robot.poses) == 1
 
 
-def test_a_clock_that_goes_back_starts_over(story):
-    told = story()
+def test_a_clock_that_goes_back_starts_over(start_harness):
+    harness = start_harness()
     for number in (0, 1):
-        told.step(number)
-    told.wait(lambda: told.robot.transforms)
-    told.node.active.on_jump(None)
-    assert told.node.tracker.state.value == "unlocalized"
+        harness.step(number)
+    harness.wait(lambda: harness.robot.transforms)
+    harness.node.active.on_jump(None)
+    assert harness.node.tracker.state.value == "unlocalized"
     time.sleep(0.2)
-    count = len(told.robot.transforms)
+    count = len(harness.robot.transforms)
     time.sleep(0.3)
-    assert len(told.robot.transforms) == count
+    assert len(harness.robot.transforms) == count
 
 
-def test_parameters_are_described_and_guarded(story):
-    node = story().node
+def test_parameters_are_described_and_guarded(start_harness):
+    node = start_harness().node
     for name in node._parameters:
         if name in ("use_sim_time", "start_type_description_service"):
             continue

@@ -12,11 +12,11 @@ from pixloc_ros.files import installed
 
 
 @pytest.fixture
-def offered(story):
+def offered(start_harness):
     """Topics and services of a running node."""
-    told = story()
-    node = told.robot
-    told.wait(
+    harness = start_harness()
+    node = harness.robot
+    harness.wait(
         lambda: any(name == "/pixloc/status" for name, _ in node.get_topic_names_and_types())
     )
     topics = {name: types[0] for name, types in node.get_topic_names_and_types()}

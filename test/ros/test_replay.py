@@ -1,4 +1,4 @@
-"""The robot story as three processes."""
+"""A drive through a place, as three processes."""
 
 from __future__ import annotations
 

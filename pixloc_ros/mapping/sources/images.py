@@ -16,7 +16,7 @@ from pixloc_ros.mapping.sources.frame import MapFrame
 from pixloc_ros.mapping.sources.hloc import HlocFeatures
 from pixloc_ros.mapping.sources.source import Source, Work, claim
 from pixloc_ros.mapping.sparse_model import read_colmap
-from pixloc_ros.mapping.structure import Workshop, find_images
+from pixloc_ros.mapping.structure import SfmWorkspace, find_images
 from pixloc_ros.sensors import read_image
 
 
@@ -35,16 +35,16 @@ class FromImages:
         work.say_left_out(left_out)
         cameras = None if self.camera is None else dict.fromkeys(names, self.camera)
         claim(work.folder)
-        workshop = Workshop(work.folder, self.images, names, cameras)
-        workshop.prepare({"known": self.known.identity() if self.known else None})
+        workspace = SfmWorkspace(work.folder, self.images, names, cameras)
+        workspace.prepare({"known": self.known.identity() if self.known else None})
         read = self.known.read(names, work) if self.known else None
         with work.stages("finding the frame"):
             move = self.frame.prepare(self.images, names, work.say)
         with work.stages("matching"):
-            workshop.match(lambda: self._apart_by_looks(work, names), read)
+            workspace.match(lambda: self._apart_by_looks(work, names), read)
         with work.stages("mapping"):
-            model = workshop.map_images()
-        work.say(workshop.registration(model, len(left_out)).as_text())
+            model = workspace.map_images()
+        work.say(workspace.registration(model, len(left_out)).as_text())
         if model.num_reg_images() < 0.5 * len(names):
             raise InputError(
                 f"{self.images}: only {model.num_reg_images()} of {len(names)} images hang "

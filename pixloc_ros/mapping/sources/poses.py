@@ -16,7 +16,7 @@ from pixloc_ros.mapping.frame import LEAST
 from pixloc_ros.mapping.sources.hloc import HlocFeatures
 from pixloc_ros.mapping.sources.source import Source, Work, claim
 from pixloc_ros.mapping.sparse_model import SparseModel, read_colmap
-from pixloc_ros.mapping.structure import Workshop, adjust, apart_by_poses, unfit
+from pixloc_ros.mapping.structure import SfmWorkspace, adjust, apart_by_poses, unfit
 from pixloc_ros.sensors import ImageError, read_image, require_size
 
 
@@ -59,15 +59,15 @@ def triangulate(
     names = usable(work, images, cameras, sorted(poses), unfit)
     cameras = {name: cameras[name] for name in names}
     claim(work.folder)
-    workshop = Workshop(work.folder, images, names, cameras)
+    workspace = SfmWorkspace(work.folder, images, names, cameras)
     numbers = {name: poses[name].matrix().tolist() for name in names}
-    workshop.prepare({"poses": numbers, "known": known.identity() if known else None})
+    workspace.prepare({"poses": numbers, "known": known.identity() if known else None})
     read = known.read(names, work) if known else None
     with work.stages("matching"):
-        workshop.match(lambda: apart_by_poses([poses[name] for name in names]), read)
+        workspace.match(lambda: apart_by_poses([poses[name] for name in names]), read)
     with work.stages("triangulating"):
-        model = workshop.triangulate(poses)
-    work.say(workshop.registration(model, len(poses) - len(names)).as_text())
+        model = workspace.triangulate(poses)
+    work.say(workspace.registration(model, len(poses) - len(names)).as_text())
     if adjusted:
         with work.stages("adjusting"):
             adjust(model)

@@ -126,10 +126,10 @@ def work():
     for _ in range(50):
         optimize_level(problem, begin, damping, LMOptions(5, tolerance=0.0))
 
-crew = [threading.Thread(target=work) for _ in range(3)]
-for thread in crew:
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads:
     thread.start()
-for thread in crew:
+for thread in threads:
     thread.join()
 print(numba.threading_layer())
 """

@@ -10,9 +10,9 @@ import miniature
 import pytest
 
 from pixloc_ros.cli.main import main
-from pixloc_ros.crew import Lost
 from pixloc_ros.errors import InputError
-from pixloc_ros.ray_crew import spread
+from pixloc_ros.ray_pool import spread
+from pixloc_ros.worker_pool import Lost
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")
 

@@ -22,16 +22,16 @@ from typing import Any
 import numpy as np
 
 from pixloc_ros.errors import InputError
-from pixloc_ros.localization import atlas_server
-from pixloc_ros.localization.atlas_server import (
-    AtlasFacts,
+from pixloc_ros.localization import map_set_server
+from pixloc_ros.localization.localizer import View
+from pixloc_ros.localization.map_set_server import (
     AtlasSettings,
     Health,
+    MapSetFacts,
     Shared,
     receive,
     send,
 )
-from pixloc_ros.localization.localizer import View
 from pixloc_ros.localization.pipeline import Outcome
 from pixloc_ros.localization.result import LocalizationResult, Prior
 
@@ -53,7 +53,7 @@ class _Child:
     connection: Connection
 
 
-class AtlasProcess:
+class MapSetProcess:
     """Serves maps from a process. One thread uses it; `close` may come from any other.
 
     say: told what the process says while it loads. trouble: told what goes wrong beside answers.
@@ -67,7 +67,7 @@ class AtlasProcess:
         self._memory: SharedMemory | None = None
         self._lock = threading.Lock()
         self._closed = False
-        self.facts: AtlasFacts | None = None
+        self.facts: MapSetFacts | None = None
         self.health = Health()
 
     @property
@@ -79,7 +79,7 @@ class AtlasProcess:
         child = self._child
         return None if child is None else child.process.pid
 
-    def serve(self, settings: AtlasSettings) -> AtlasFacts:
+    def serve(self, settings: AtlasSettings) -> MapSetFacts:
         """Serve these maps; starts the process where there is none. Waits until they are loaded.
 
         Raises InputError where they cannot be served: what was served before goes on. Raises
@@ -105,7 +105,7 @@ class AtlasProcess:
     def localize_views(
         self, views: Sequence[View], prior: Prior | None = None, frame: str = ""
     ) -> LocalizationResult:
-        """As `Atlas.localize_views`.
+        """As `MapSet.localize_views`.
 
         Raises ProcessLost where the process died, or gives no answer for `PATIENCE` seconds: it
         is ended then. Raises RaisedThere with what was raised in it.
@@ -135,7 +135,7 @@ class AtlasProcess:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(
-            target=atlas_server.run, args=(theirs,), name="pixloc_atlas", daemon=True
+            target=map_set_server.run, args=(theirs,), name="pixloc_atlas", daemon=True
         )
         with self._lock:
             if self._closed:

@@ -76,7 +76,7 @@ class Robot(Node):
         self.static.publish(TFMessage(transforms=self.mounts))
 
     def seen_from(self, lap, stamp, seed=7):
-        """A picture, stamped as told, from another place of the lap, or of another room."""
+        """A picture, stamped as harness, from another place of the lap, or of another room."""
         pose = mount().inverse() @ base_pose(lap, 1.0).inverse()
         rgb = make_room(seed).render(self.frames[0].camera, pose)[0]
         message = Image(height=480, width=640, encoding="rgb8", step=1920)
@@ -143,7 +143,7 @@ class Robot(Node):
         self.image.publish(image if image is not None else self.picture(number))
 
 
-class Story:
+class Harness:
     """A node and a robot, each spinning in a thread of its own."""
 
     latched = LATCHED

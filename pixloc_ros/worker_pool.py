@@ -79,21 +79,21 @@ def spread(
             torch.set_num_threads(threads)
         return
     left, deaths = deque(range(len(tasks))), [0] * len(tasks)
-    crew = [_Worker(prepare, n) for n in range(min(workers, len(tasks)))]
+    pool = [_Worker(prepare, n) for n in range(min(workers, len(tasks)))]
     open_tasks, unprepared = len(tasks), 0
     try:
         while open_tasks:
-            for connection in wait([worker.connection for worker in crew]):
-                number = next(i for i, w in enumerate(crew) if w.connection is connection)
-                worker = crew[number]
+            for connection in wait([worker.connection for worker in pool]):
+                number = next(i for i, w in enumerate(pool) if w.connection is connection)
+                worker = pool[number]
                 try:
                     answer = worker.connection.recv()
                 except (EOFError, OSError):
                     worker.stop()
-                    crew[number] = _Worker(prepare, number)
+                    pool[number] = _Worker(prepare, number)
                     if worker.task is None:
                         unprepared += 1
-                        if unprepared >= TRIES * len(crew):
+                        if unprepared >= TRIES * len(pool):
                             raise Lost("workers die before they have done anything") from None
                         continue
                     deaths[worker.task] += 1
@@ -114,10 +114,10 @@ def spread(
                 if worker.task is not None:
                     worker.connection.send(tasks[worker.task])
             # a task that came back while others were idle
-            for worker in crew:
+            for worker in pool:
                 if left and worker.ready and worker.task is None:
                     worker.task = left.popleft()
                     worker.connection.send(tasks[worker.task])
     finally:
-        for worker in crew:
+        for worker in pool:
             worker.stop()

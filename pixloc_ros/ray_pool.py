@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from pixloc_ros.crew import TRIES, Lost, Work
 from pixloc_ros.errors import InputError
+from pixloc_ros.worker_pool import TRIES, Lost, Work
 
 
 def _require_answer(address: str) -> None:
@@ -27,7 +27,7 @@ def _require_answer(address: str) -> None:
 def spread(
     prepare: Callable[[], Work], tasks: Sequence[Any], workers: int, address: str
 ) -> Generator[tuple[int, Any], None, None]:
-    """As `crew.spread`, on the machines of a cluster. address: as `ray.init` takes it.
+    """As `worker_pool.spread`, on the machines of a cluster. address: as `ray.init` takes it.
 
     Every machine sees the files under the same paths. Raises InputError where Ray is not
     installed, no cluster answers, or a worker cannot be prepared.

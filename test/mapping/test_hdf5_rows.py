@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import pixloc_ros.mapping.scattered as scattered
-from pixloc_ros.mapping.scattered import Names, read_ranges, read_rows
+import pixloc_ros.mapping.hdf5_rows as hdf5_rows
+from pixloc_ros.mapping.hdf5_rows import Names, read_ranges, read_rows
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +22,12 @@ def dataset(tmp_path_factory):
 
 @given(rows=st.sets(st.integers(0, 999)), gap=st.sampled_from([1, 2**10, 2**16]))
 def test_rows(dataset, rows, gap):
-    before, scattered.GAP = scattered.GAP, gap
+    before, hdf5_rows.GAP = hdf5_rows.GAP, gap
     try:
         wanted = np.array(sorted(rows), np.int64)
         found = read_rows(dataset, wanted)
     finally:
-        scattered.GAP = before
+        hdf5_rows.GAP = before
     assert found.shape == (len(wanted), 3)
     assert np.array_equal(found, dataset[:][wanted])
 

@@ -1,4 +1,4 @@
-"""The process with the maps and the network: it answers as an atlas does, and may die."""
+"""The process with the maps and the network: it answers as an map_set does, and may die."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import pixloc_ros.localization.atlas_process as atlas_process_module
+import pixloc_ros.localization.map_set_process as map_set_process_module
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import read_image
 from pixloc_ros.localization import LocalizerOptions, Prior, Status, View
-from pixloc_ros.localization.atlas_process import AtlasProcess, ProcessLost, RaisedThere
-from pixloc_ros.localization.atlas_server import AtlasSettings
+from pixloc_ros.localization.map_set_process import MapSetProcess, ProcessLost, RaisedThere
+from pixloc_ros.localization.map_set_server import AtlasSettings
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def settings(room):
 @pytest.fixture
 def process(settings):
     said: list[str] = []
-    served = AtlasProcess(said.append, said.append)
+    served = MapSetProcess(said.append, said.append)
     served.said = said
     served.serve(settings)
     yield served
@@ -46,7 +46,7 @@ def frame(room):
 
 def test_answers_as_it_would_here(process, localizer, frame):
     views, prior = frame
-    assert [site.name for site in process.facts.sites] == ["room"]
+    assert [submap.name for submap in process.facts.submaps] == ["room"]
     assert process.facts.references == len(localizer.map)
     for start in (None, prior):
         there, here = process.localize_views(views, start), localizer.localize_views(views, start)
@@ -92,7 +92,7 @@ def test_a_death_is_said_and_mended(process, frame, number, text):
 
 
 def test_a_process_that_hangs_is_ended(process, frame, monkeypatch):
-    monkeypatch.setattr(atlas_process_module, "PATIENCE", 1.0)
+    monkeypatch.setattr(map_set_process_module, "PATIENCE", 1.0)
     pid = process.pid
     os.kill(pid, signal.SIGSTOP)
     begun = time.monotonic()
@@ -121,7 +121,7 @@ def test_no_memory_costs_a_frame(process, frame):
 
 
 def test_closing_lets_go_of_whoever_waits(settings, frame):
-    process = AtlasProcess(print, print)
+    process = MapSetProcess(print, print)
     process.serve(settings)
     os.kill(process.pid, signal.SIGSTOP)
     lost: list[str] = []

@@ -29,7 +29,7 @@ RIVAL = 0.6
 
 
 @dataclass(frozen=True)
-class Site:
+class Submap:
     """One map. name: of its file, without suffix. frame: of its coordinates."""
 
     name: str
@@ -37,7 +37,7 @@ class Site:
     localizer: Localizer
 
 
-class Atlas:
+class MapSet:
     """One map file, or a folder of them, and a localizer in each.
 
     Sites may share a frame, as floors of one building; then a prior holds in all of them.
@@ -64,44 +64,44 @@ class Atlas:
             for pixmap in maps:
                 pixmap.close()
             raise
-        self.sites = tuple(
-            Site(m.path.name.removesuffix(SUFFIX), frames.get(m.path.name, frame), made[m.path])
+        self.submaps = tuple(
+            Submap(m.path.name.removesuffix(SUFFIX), frames.get(m.path.name, frame), made[m.path])
             for m in maps
         )
-        self.site = self.sites[0]
+        self.submap = self.submaps[0]
 
     def move(self, network: FeatureNetwork) -> None:
         """Go on with the same network on another device."""
-        first = self.site.localizer
-        maps = [site.localizer.map for site in self.sites]
+        first = self.submap.localizer
+        maps = [submap.localizer.map for submap in self.submaps]
         made = _localizers(maps, network, first.options, first.cache_mb)
-        place = self.sites.index(self.site)
-        self.sites = tuple(
-            replace(site, localizer=made[site.localizer.map.path]) for site in self.sites
+        place = self.submaps.index(self.submap)
+        self.submaps = tuple(
+            replace(submap, localizer=made[submap.localizer.map.path]) for submap in self.submaps
         )
-        self.site = self.sites[place]
+        self.submap = self.submaps[place]
 
     @property
     def references(self) -> int:
-        return sum(len(site.localizer.map) for site in self.sites)
+        return sum(len(submap.localizer.map) for submap in self.submaps)
 
     @property
     def points(self) -> int:
-        return sum(site.localizer.map.point_count for site in self.sites)
+        return sum(submap.localizer.map.point_count for submap in self.submaps)
 
     @property
     def frames(self) -> frozenset[str]:
-        return frozenset(site.frame for site in self.sites)
+        return frozenset(submap.frame for submap in self.submaps)
 
     def choose(self) -> list[str]:
         """As `Localizer.choose`, in all maps."""
-        chosen = [words for site in self.sites for words in site.localizer.choose()]
+        chosen = [words for submap in self.submaps for words in submap.localizer.choose()]
         return list(dict.fromkeys(chosen))
 
     def warm_up(self) -> list[str]:
         """As `Localizer.warm_up`, in all maps."""
         chosen = self.choose()
-        self.site.localizer.warm_up()
+        self.submap.localizer.warm_up()
         return chosen
 
     def localize_views(
@@ -111,20 +111,20 @@ class Atlas:
         frame: str = "",
         trace: bool = False,
     ) -> LocalizationResult:
-        """As `Localizer.localize_views`; the answer says in which map. `site` is then that one.
+        """As `Localizer.localize_views`; the answer says in which map. `submap` is then that one.
 
         trace: have the answer tell every step, where there is one map only.
 
         frame: of the prior. Without a prior the maps that look most like it are searched; where
         two of them answer alike, the answer is rejected.
         """
-        if len(self.sites) == 1:
-            site = self.sites[0]
-            localizer = site.localizer.traced() if trace else site.localizer
-            return _in(site, localizer.localize_views(views, prior))
+        if len(self.submaps) == 1:
+            submap = self.submaps[0]
+            localizer = submap.localizer.traced() if trace else submap.localizer
+            return _in(submap, localizer.localize_views(views, prior))
         begun = time.perf_counter()
         try:
-            queries = self.site.localizer.look(views)
+            queries = self.submap.localizer.extract_features(views)
         except Refusal as refusal:
             return LocalizationResult(refusal.status, str(refusal))
         seen = 1e3 * (time.perf_counter() - begun)
@@ -140,53 +140,55 @@ class Atlas:
         self, views: Sequence[View], queries: Sequence[Query], prior: Prior, frame: str
     ) -> LocalizationResult:
         """In the map where the robot was, or another of the same frame; then by a search there."""
-        sites = [site for site in self.sites if not frame or site.frame == frame]
-        sites.sort(key=lambda site: site is not self.site)
-        for site in sites:
-            answer = self._ask(site, views, queries, prior, search=False)
+        submaps = [submap for submap in self.submaps if not frame or submap.frame == frame]
+        submaps.sort(key=lambda submap: submap is not self.submap)
+        for submap in submaps:
+            answer = self._ask(submap, views, queries, prior, search=False)
             if answer.ok:
-                self.site = site
+                self.submap = submap
                 return answer
-        site = sites[0] if sites else self.site
-        answer = self._ask(site, views, queries, prior)
+        submap = submaps[0] if submaps else self.submap
+        answer = self._ask(submap, views, queries, prior)
         if answer.ok:
-            self.site = site
+            self.submap = submap
         return answer
 
     def _search(self, views: Sequence[View], queries: Sequence[Query]) -> LocalizationResult:
-        ranked = sorted(self.sites, key=lambda site: -_likeness(site, queries))
-        answers = [(site, self._ask(site, views, queries, None)) for site in ranked[:TRIED]]
+        ranked = sorted(self.submaps, key=lambda submap: -_likeness(submap, queries))
+        answers = [(submap, self._ask(submap, views, queries, None)) for submap in ranked[:TRIED]]
         believed = sorted(
-            ((site, answer) for site, answer in answers if answer.ok),
+            ((submap, answer) for submap, answer in answers if answer.ok),
             key=lambda entry: -entry[1].statistics.matches,
         )
         if not believed:
             return answers[0][1]
-        (site, best), *others = believed
+        (submap, best), *others = believed
         for rival, other in others:
             if other.statistics.matches >= RIVAL * best.statistics.matches:
-                reason = f"ambiguous: it is in {site.name} as well as in {rival.name}"
+                reason = f"ambiguous: it is in {submap.name} as well as in {rival.name}"
                 return replace(best, status=Status.REJECTED, reason=reason)
-        self.site = site
+        self.submap = submap
         return best
 
     def _ask(
         self,
-        site: Site,
+        submap: Submap,
         views: Sequence[View],
         queries: Sequence[Query],
         prior: Prior | None,
         search: bool = True,
     ) -> LocalizationResult:
-        same = site.localizer.extract is self.site.localizer.extract
+        same = submap.localizer.extract is self.submap.localizer.extract
         known = queries if same else None  # other levels of the same network
-        return _in(site, site.localizer.localize_views(views, prior, search=search, queries=known))
+        return _in(
+            submap, submap.localizer.localize_views(views, prior, search=search, queries=known)
+        )
 
     def close(self) -> None:
-        for site in self.sites:
-            site.localizer.map.close()
+        for submap in self.submaps:
+            submap.localizer.map.close()
 
-    def __enter__(self) -> Atlas:
+    def __enter__(self) -> MapSet:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -263,15 +265,15 @@ def _frames(path: Path, files: Sequence[Path]) -> dict[str, str]:
     return {name: frame_name(frame) for name, frame in content.items()}
 
 
-def _in(site: Site, answer: LocalizationResult) -> LocalizationResult:
-    return replace(answer, map=site.name, frame=site.frame)
+def _in(submap: Submap, answer: LocalizationResult) -> LocalizationResult:
+    return replace(answer, map=submap.name, frame=submap.frame)
 
 
-def _likeness(site: Site, queries: Sequence[Query]) -> float:
+def _likeness(submap: Submap, queries: Sequence[Query]) -> float:
     """How much the most similar references of a map look like what is seen, in any view."""
     best = 0.0
     for query in queries:
-        localizer = site.localizer
+        localizer = submap.localizer
         _, cosines = localizer.index.search(localizer.map.describe(query.pyramid), 3)
         best = max(best, sum(cosines) / len(cosines))
     return best

@@ -10,7 +10,7 @@ import pytest
 
 from pixloc_ros.cli.main import main
 from pixloc_ros.features import read_image
-from pixloc_ros.localization import Atlas, Localizer, Prior, Status, View
+from pixloc_ros.localization import Localizer, MapSet, Prior, Status, View
 from pixloc_ros.mapping import MapError, PixMap, build_map, read_colmap
 
 
@@ -20,32 +20,32 @@ def views(room, number):
 
 
 def test_each_room_is_found_in_its_map(room, other_room, two_maps, network):
-    with Atlas(two_maps, network) as atlas:
-        assert [site.name for site in atlas.sites] == ["other", "room"]
-        assert atlas.references == 32
-        one, two = (site.localizer for site in atlas.sites)
+    with MapSet(two_maps, network) as map_set:
+        assert [submap.name for submap in map_set.submaps] == ["other", "room"]
+        assert map_set.references == 32
+        one, two = (submap.localizer for submap in map_set.submaps)
         assert one.extract is two.extract
         assert one.store.features[0] is two.store.features[0]
         for place, name, frame in ((room, "room", "here"), (other_room, "other", "there")):
             for number in (1, 6):
                 seen, truth = views(place, number)
-                answer = atlas.localize_views(seen)
+                answer = map_set.localize_views(seen)
                 assert answer.ok, answer.reason
                 assert (answer.map, answer.frame) == (name, frame)
-                assert atlas.site.name == name
+                assert map_set.submap.name == name
                 assert float(answer.cam_from_map.distance(truth.truth)[0]) < 0.03
                 # a prior in the frame of this map; in the other's nothing is found
-                after = atlas.localize_views(seen, Prior(truth.truth), frame)
+                after = map_set.localize_views(seen, Prior(truth.truth), frame)
                 assert after.ok
                 assert after.from_prior
                 wrong = {"here": "there", "there": "here"}[frame]
-                assert not atlas.localize_views(seen, Prior(truth.truth), wrong).ok
+                assert not map_set.localize_views(seen, Prior(truth.truth), wrong).ok
 
 
 def test_one_map_answers_as_its_localizer_does(room, network):
     seen, _ = views(room, 3)
-    with Atlas(room.map_file, network, frame="hall") as atlas, PixMap(room.map_file) as pixmap:
-        answer = atlas.localize_views(seen)
+    with MapSet(room.map_file, network, frame="hall") as map_set, PixMap(room.map_file) as pixmap:
+        answer = map_set.localize_views(seen)
         alone = Localizer(pixmap, network).localize_views(seen)
         assert np.array_equal(answer.cam_from_map.matrix(), alone.cam_from_map.matrix())
         assert (answer.map, answer.frame) == ("room", "hall")
@@ -55,21 +55,21 @@ def test_floors_that_look_alike_are_not_told_apart(room, network, tmp_path):
     for name in ("first", "second"):
         shutil.copy(room.map_file, tmp_path / f"{name}.pixmap.h5")
     seen, truth = views(room, 3)
-    with Atlas(tmp_path, network) as atlas:
-        answer = atlas.localize_views(seen)
+    with MapSet(tmp_path, network) as map_set:
+        answer = map_set.localize_views(seen)
         assert answer.status is Status.REJECTED
         assert "it is in first as well as in second" in answer.reason
         # who knows where it is goes on
-        assert atlas.localize_views(seen, Prior(truth.truth), "map").ok
+        assert map_set.localize_views(seen, Prior(truth.truth), "map").ok
 
 
 def test_a_prior_holds_in_all_maps_of_its_frame(room, other_room, two_maps, network):
     (two_maps / "frames.yaml").unlink()
-    with Atlas(two_maps, network) as atlas:
-        assert atlas.frames == {"map"}
+    with MapSet(two_maps, network) as map_set:
+        assert map_set.frames == {"map"}
         for place in (room, other_room):
             seen, truth = views(place, 2)
-            answer = atlas.localize_views(seen, Prior(truth.truth), "map")
+            answer = map_set.localize_views(seen, Prior(truth.truth), "map")
             assert answer.ok, answer.reason
             assert answer.from_prior
             assert answer.map == place.map_file.name.removesuffix(".pixmap.h5")
@@ -82,11 +82,11 @@ def test_bad_images_and_other_levels(room, two_maps, network, tmp_path):
     build_map(read_colmap(levels[0]), levels[1], levels[2], network, pyramid)
     (two_maps / "room.pixmap.h5").unlink()
     (two_maps / "frames.yaml").unlink()
-    with Atlas(two_maps, network) as atlas:
+    with MapSet(two_maps, network) as map_set:
         seen, _ = views(room, 4)
-        assert atlas.localize_views(seen).map == "few"
+        assert map_set.localize_views(seen).map == "few"
         bad = [View(np.zeros((3, 3), np.float32), seen[0].camera)]
-        assert atlas.localize_views(bad).status is Status.BAD_INPUT
+        assert map_set.localize_views(bad).status is Status.BAD_INPUT
 
 
 @pytest.mark.parametrize(
@@ -101,12 +101,12 @@ def test_bad_images_and_other_levels(room, two_maps, network, tmp_path):
 def test_frames_that_cannot_be(two_maps, network, text, message):
     (two_maps / "frames.yaml").write_text(text)
     with pytest.raises(MapError, match=message):
-        Atlas(two_maps, network)
+        MapSet(two_maps, network)
 
 
 def test_a_folder_without_maps(tmp_path, network):
     with pytest.raises(MapError, match="a folder without any map"):
-        Atlas(tmp_path, network)
+        MapSet(tmp_path, network)
 
 
 def test_localize_says_which(room, two_maps, tmp_path, capsys):

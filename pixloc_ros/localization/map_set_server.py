@@ -29,8 +29,8 @@ from pixloc_ros.alignment.kernels import backend
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import FeatureNetwork, open_network
 from pixloc_ros.geometry import Camera, Pose
-from pixloc_ros.localization.atlas import Atlas, require_own_frames
 from pixloc_ros.localization.localizer import LocalizerOptions, View
+from pixloc_ros.localization.map_set import MapSet, require_own_frames
 from pixloc_ros.localization.pipeline import Decision
 from pixloc_ros.localization.result import LocalizationResult, Prior, Status
 from pixloc_ros.localization.run_file import RunError, RunWriter
@@ -73,11 +73,11 @@ class SiteFacts:
 
 
 @dataclass(frozen=True)
-class AtlasFacts:
+class MapSetFacts:
     """What is served. weights_hash: of the network, which other maps must have too."""
 
     path: str
-    sites: tuple[SiteFacts, ...]
+    submaps: tuple[SiteFacts, ...]
     architecture: str
     weights_hash: str
     device: str
@@ -85,15 +85,15 @@ class AtlasFacts:
 
     @property
     def references(self) -> int:
-        return sum(site.references for site in self.sites)
+        return sum(submap.references for submap in self.submaps)
 
     @property
     def points(self) -> int:
-        return sum(site.points for site in self.sites)
+        return sum(submap.points for submap in self.submaps)
 
     @property
     def frames(self) -> frozenset[str]:
-        return frozenset(site.frame for site in self.sites)
+        return frozenset(submap.frame for submap in self.submaps)
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _end_with_parent() -> None:
 class _Server:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._atlas: Atlas | None = None
+        self._map_set: MapSet | None = None
         self._network: FeatureNetwork | None = None
         self._weights = ""
         self._writer: RunWriter | None = None
@@ -188,7 +188,7 @@ class _Server:
             return
         send(self._connection, "serving", facts)
 
-    def _load(self, settings: AtlasSettings) -> AtlasFacts:
+    def _load(self, settings: AtlasSettings) -> MapSetFacts:
         """What was served before goes on where this cannot be."""
         torch.set_num_threads(settings.num_threads or threads_beside_others())
         device = select_device(settings.device)
@@ -196,47 +196,48 @@ class _Server:
             network = self._network
             if network is None or settings.weights != self._weights:
                 network = open_network(settings.weights or None).to(device)
-            atlas = Atlas(
+            map_set = MapSet(
                 settings.path, network, settings.options, settings.cache_mb, settings.frame
             )
         writer = None
         try:
-            require_own_frames(settings.path, atlas.frames, settings.robot_frames)
+            require_own_frames(settings.path, map_set.frames, settings.robot_frames)
             if settings.record:
-                if len(atlas.sites) > 1:
+                count = len(map_set.submaps)
+                if count > 1:
                     raise InputError(
-                        f"parameter record: {settings.path} has {len(atlas.sites)} maps, not one"
+                        f"parameter record: {settings.path} has {count} maps, not one"
                     )
                 path = unused(Path(settings.record))
-                writer = RunWriter(path, atlas.site.localizer.map)
-            chosen = atlas.warm_up()
+                writer = RunWriter(path, map_set.submap.localizer.map)
+            chosen = map_set.warm_up()
         except InputError:
-            atlas.close()
+            map_set.close()
             raise
         for words in chosen:
             self._say(words)
         self.close()
-        self._atlas, self._network, self._weights = atlas, network, settings.weights
+        self._map_set, self._network, self._weights = map_set, network, settings.weights
         self._writer = writer
         return self._facts(settings.path)
 
-    def _facts(self, path: str) -> AtlasFacts:
-        assert self._atlas is not None
+    def _facts(self, path: str) -> MapSetFacts:
+        assert self._map_set is not None
         assert self._network is not None
-        sites = tuple(
+        submaps = tuple(
             SiteFacts(
-                site.name,
-                site.frame,
-                site.localizer.map.path,
-                len(site.localizer.map),
-                site.localizer.map.point_count,
+                submap.name,
+                submap.frame,
+                submap.localizer.map.path,
+                len(submap.localizer.map),
+                submap.localizer.map.point_count,
             )
-            for site in self._atlas.sites
+            for submap in self._map_set.submaps
         )
         network = self._network
-        return AtlasFacts(
+        return MapSetFacts(
             path,
-            sites,
+            submaps,
             network.architecture,
             network.weights_hash(),
             str(network.device),
@@ -271,14 +272,14 @@ class _Server:
         prior: Prior | None,
         frame: str,
     ) -> None:
-        assert self._atlas is not None
+        assert self._map_set is not None
         try:
             views = [
                 View(self._image(memory, image), camera, mount)
                 for image, camera, mount in zip(images, cameras, mounts, strict=True)
             ]
             traced = self._writer is not None
-            result = self._atlas.localize_views(views, prior, frame, traced)
+            result = self._map_set.localize_views(views, prior, frame, traced)
         except torch.cuda.OutOfMemoryError:
             result = self._without_gpu()
         except Exception as error:
@@ -288,11 +289,11 @@ class _Server:
         send(self._connection, "answer", replace(result, trace=None), self._health())
 
     def _without_gpu(self) -> LocalizationResult:
-        assert self._atlas is not None
+        assert self._map_set is not None
         assert self._network is not None
         torch.cuda.empty_cache()
         self._network = self._network.cpu()
-        self._atlas.move(self._network)
+        self._map_set.move(self._network)
         reason = "the GPU is out of memory: going on, slower, on the CPU"
         self._say(reason)
         return LocalizationResult(Status.FAILED, reason)
@@ -330,7 +331,7 @@ class _Server:
         self._writer = self._last = None
 
     def close(self) -> None:
-        if self._atlas is not None:
+        if self._map_set is not None:
             self._end_recording()
-            self._atlas.close()
-        self._atlas = None
+            self._map_set.close()
+        self._map_set = None

@@ -29,7 +29,7 @@ class _Neighbourhood:
     covisibility: Covisibility
 
 
-class Surroundings:
+class VisibilityIndex:
     """Covisibility of the references that stand nearest to a pose, read where it is needed."""
 
     def __init__(self, pixmap: PixMap) -> None:
