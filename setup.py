@@ -96,7 +96,7 @@ setup(
             "viser",
         ],
     },
-    package_data={NAME: ["features/weights/*"]},
+    package_data={NAME: ["features/weights/*", "py.typed"]},
     zip_safe=False,
     entry_points={
         "console_scripts": [f"{c} = {NAME}.cli.main:{c}" for c in COMMANDS],

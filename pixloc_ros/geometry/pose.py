@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, overload
 
 import numpy as np
 import torch
@@ -53,6 +53,18 @@ class Pose(TensorFields):
         )
 
     @classmethod
+    def from_Rt(
+        cls,
+        rotation: Tensor | np.ndarray | Sequence[Sequence[float]],
+        translation: Tensor | np.ndarray | Sequence[float],
+    ) -> Pose:
+        """From rotation matrices (..., 3, 3) and translations (..., 3).
+
+        Arrays and sequences become float64.
+        """
+        return cls(_tensor(rotation), _tensor(translation))
+
+    @classmethod
     def from_matrix(cls, matrix: Tensor) -> Pose:
         """From homogeneous matrices (..., 4, 4) or (..., 3, 4)."""
         return cls(matrix[..., :3, :3], matrix[..., :3, 3])
@@ -67,11 +79,7 @@ class Pose(TensorFields):
 
         Arrays and sequences become float64.
         """
-        q, t = (
-            x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x, np.float64))
-            for x in (quaternion, translation)
-        )
-        return cls(quaternion_to_matrix(q), t)
+        return cls(quaternion_to_matrix(_tensor(quaternion)), _tensor(translation))
 
     @classmethod
     def from_rotvec(cls, rotvec: Tensor, translation: Tensor) -> Pose:
@@ -109,8 +117,13 @@ class Pose(TensorFields):
         moved = (self.rotation @ other.translation[..., None]).squeeze(-1)
         return Pose(self.rotation @ other.rotation, moved + self.translation)
 
-    def __matmul__(self, other: Pose) -> Pose:
-        return self.compose(other)
+    @overload
+    def __matmul__(self, other: Pose) -> Pose: ...
+    @overload
+    def __matmul__(self, other: Tensor) -> Tensor: ...
+    def __matmul__(self, other: Pose | Tensor) -> Pose | Tensor:
+        """Compose with a pose, or transform points (..., N, 3)."""
+        return self.compose(other) if isinstance(other, Pose) else self.transform(other)
 
     def transform(self, points: Tensor) -> Tensor:
         """Points (..., N, 3) of frame b in frame a; batch shapes broadcast."""
@@ -145,6 +158,10 @@ class Pose(TensorFields):
         a, b = self.inverse(), other.inverse()
         angle = so3_log(self.rotation.transpose(-1, -2) @ other.rotation).norm(dim=-1)
         return (a.translation - b.translation).norm(dim=-1), angle
+
+
+def _tensor(values: Any) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values, float))
 
 
 def average_pose(poses: Pose, weights: Tensor) -> Pose:
