@@ -12,7 +12,7 @@ ROS_WHEELS := ros-kilted-rclpy ros-kilted-rmw-fastrtps-cpp ros-kilted-common-int
   ros-kilted-diagnostic-msgs ros-kilted-lifecycle-msgs ros-kilted-rosidl-default-generators \
   ros-kilted-rosidl-core-generators catkin_pkg
 
-.PHONY: demo test lint browser format bench gpu clean
+.PHONY: demo test lint site browser format bench gpu clean
 
 # uv installs in seconds what takes pip minutes, but does not read pip's configuration: where it is
 # in the environment, uv is told the same
@@ -48,7 +48,7 @@ demo: $(VENV)/ready
 	$(RUN) -m pixloc_ros demo $(if $(PACK),--pack $(PACK))
 
 # one process a core, each with one thread; a file's tests stay together and share what they made
-test: lint browser
+test: lint site browser
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(RUN) -m pytest -n auto --dist loadfile \
 	  --no-loadscope-reorder
 
@@ -70,6 +70,10 @@ lint: $(VENV)/ready-to-test
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+# the pages, README and what the code says of itself, as a web site; a warning is an error
+site: $(VENV)/ready-to-test
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+
 format: $(VENV)/ready-to-test
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
@@ -83,4 +87,4 @@ gpu: $(VENV)/ready-to-test
 	$(RUN) -m pixloc_ros bench --device cuda --all --json gpu.json $(BENCH)
 
 clean:
-	rm -rf $(VENV) demo build
+	rm -rf $(VENV) demo build site

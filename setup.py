@@ -80,6 +80,8 @@ setup(
             "faiss-cpu",
             "hypothesis",
             "import-linter",
+            "mkdocs-material<10",
+            "mkdocstrings[python]",
             "mypy",
             "onnx",
             "nbclient",

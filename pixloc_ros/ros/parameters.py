@@ -144,6 +144,20 @@ def _taken(entry: Field[Any], value: Any) -> Any:
     return frame_name(value) if entry.name.endswith("_frame_id") else value
 
 
+def described() -> list[tuple[str, Any, Sequence[Any] | None, bool, str]]:
+    """Name, default, allowed values or range, whether it is dynamic, and meaning of each."""
+    return [
+        (
+            _name(entry),
+            entry.default,
+            entry.metadata["allowed"],
+            entry.metadata["dynamic"],
+            entry.metadata["about"],
+        )
+        for entry in fields(NodeParameters)
+    ]
+
+
 def declare(node: Node) -> NodeParameters:
     """Declare all parameters and read them. Raises InputError for an impossible set."""
     values: dict[str, Any] = {}
