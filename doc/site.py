@@ -90,8 +90,8 @@ def commands():
 
     parts = [
         "# Commands",
-        "`python -m pixloc_ros COMMAND` and `ros2 run pixloc_ros COMMAND` are the same. This is what "
-        "`--help` of each prints; `--debug` shows the traceback of an unexpected error.",
+        "`python -m pixloc_ros COMMAND` and `ros2 run pixloc_ros COMMAND` are the same. This is "
+        "what `--help` of each prints; `--debug` shows the traceback of an unexpected error.",
     ]
     for name, about in COMMANDS.items():
         said = help_of(name)
@@ -107,8 +107,8 @@ def parameters():
     lines = [
         "# Parameters of the node",
         "",
-        "Made from their declarations, as `ros2 param describe` shows them. Those marked as dynamic "
-        "can be changed while the node is active.",
+        "Made from their declarations, as `ros2 param describe` shows them. Those marked as "
+        "dynamic can be changed while the node is active.",
         "",
         "| parameter | default | allowed | dynamic | meaning |",
         "| --- | --- | --- | --- | --- |",

@@ -55,6 +55,18 @@ def test_scales_with_residuals_and_with_the_map(scene):
     assert torch.linalg.eigvalsh(base)[0, 0] > 0
 
 
+def test_a_point_without_weight_says_nothing_of_the_noise(scene):
+    """One residual in a hundred is an outlier that the robust kernel has taken out."""
+    problem, truth = scene
+    system = linearize(problem, truth[None].perturb(torch.full((1, 6), 0.01).double()))
+    weights, squared = system.weight.clone(), system.squared.clone()
+    weights[:, 0] = 0.0
+    quiet = pose_covariance(replace(system, weight=weights))
+    squared[:, 0] = 1e6
+    loud = pose_covariance(replace(system, weight=weights, squared=squared))
+    assert torch.allclose(quiet, loud)
+
+
 def test_condition_ignores_units(scene):
     problem, truth = scene
     system = linearize(problem, truth[None])

@@ -27,6 +27,14 @@ def test_threshold_separates_best(model):
     assert model.fit(model.unrelated) == pytest.approx(0.0)
 
 
+def test_the_threshold_is_not_where_all_matching_points_are_in():
+    """Of points that match, half are nearer than 0.5; of those that do not, none is."""
+    overlapping = ResidualStatistics(np.linspace(0.0, 1.0, 101), np.linspace(0.5, 1.0, 101))
+    model = InlierModel.of(overlapping)
+    assert model.threshold == pytest.approx(0.5, abs=0.02)
+    assert model.unrelated < 0.05
+
+
 def test_a_map_without_statistics_still_has_a_threshold():
     nothing = np.full(101, np.nan)
     assert InlierModel.of(ResidualStatistics(nothing, nothing)).threshold == 1.0

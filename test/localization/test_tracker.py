@@ -272,6 +272,33 @@ def test_one_estimate_that_agrees_with_a_hint_is_a_fix():
     assert tracker.state is State.TRACKING
 
 
+def test_a_hint_is_not_averaged_with_what_the_camera_says():
+    """People point within decimetres, whatever covariance they claim."""
+    tracker, image = Tracker(), answer(0.0)
+    place = MAP_FROM_ODOM.translation + torch.tensor([0.02, 0.0, 0.0]).double()
+    claimed = torch.eye(6, dtype=torch.float64) * 1e-5
+    tracker.hint(PoseEstimate(0.0, Pose(MAP_FROM_ODOM.rotation, place), claimed, driven(0.0)))
+    fix, _ = tracker.update(image, observed(0.0))
+    assert torch.allclose(fix.map_from_base.matrix(), MAP_FROM_ODOM.matrix(), atol=1e-9)
+
+
+def test_a_candidate_does_not_keep_odometry_that_jumped():
+    """The robot stands still, and its odometry starts over ten metres away."""
+    tracker = Tracker()
+    tracker.update(answer(0.0), observed(0.0))
+    tracker.forget_odometry()
+    elsewhere = Pose.exp(torch.tensor([10.0, 0, 0, 0, 0, 1.0], dtype=torch.float64))
+    fix, _ = tracker.update(answer(0.0), FrameContext(0.1, MOUNT, elsewhere))
+    assert fix is not None
+
+
+def test_a_fix_holds_for_as_long_as_lost_after_even_of_a_robot_that_cannot_move():
+    still = MotionOptions(max_speed=0.0, max_turn_deg=0.0)
+    tracker = tracking(lost_after=2.0, motion=still)
+    assert tracker.holds(2.0)
+    assert not tracker.holds(2.2)
+
+
 def test_a_wrong_hint_does_not_stop_the_search():
     tracker = tracking()
     tracker.hint(hint(0.2, offset=30.0))
@@ -344,6 +371,30 @@ def test_carrying_swings_the_error_of_the_orientation():
     heading = MAP_FROM_ODOM.rotation[:, 0]
     assert float(heading @ far.covariance[:3, :3] @ heading) == pytest.approx(0.0, abs=1e-12)
     assert propagate(belief, 1.0, on, MotionOptions()).sigma_m > 0.5
+
+
+def test_odometry_errs_by_a_share_of_the_way_and_of_the_turns():
+    start = Pose.identity(dtype=torch.float64)
+    known = PoseEstimate(0.0, start, torch.zeros(6, 6).double(), start)
+    options = MotionOptions(drift=0.02, drift_deg=0.5, turn_drift=0.0)
+    ahead = Pose.exp(torch.tensor([10.0, 0, 0, 0, 0, 0], dtype=torch.float64))
+    after = propagate(known, 1.0, ahead, options)
+    assert after.sigma_m == pytest.approx(0.2)
+    assert after.sigma_deg == pytest.approx(5.0)
+    turned = Pose.exp(torch.tensor([0, 0, 0, 0, 0, 1.0], dtype=torch.float64))
+    after = propagate(known, 1.0, turned, MotionOptions(turn_drift=0.1))
+    assert after.sigma_m == pytest.approx(0.0)
+    assert after.sigma_deg == pytest.approx(0.1 * math.degrees(1.0))
+
+
+def test_estimates_that_claim_no_error_agree_within_the_floor():
+    start = Pose.identity(dtype=torch.float64)
+    sure = torch.eye(6, dtype=torch.float64) * 1e-12
+    options = MotionOptions()
+    beside = Pose(start.rotation, torch.tensor([options.floor_m, 0.0, 0.0]).double())
+    one, two = (PoseEstimate(0.0, pose, sure, None) for pose in (start, beside))
+    sigmas, _, _ = disagreement(one, two, options)
+    assert sigmas == pytest.approx(1.0, abs=1e-3)
 
 
 def test_disagreement_counts_standard_deviations():

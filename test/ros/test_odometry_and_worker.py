@@ -4,12 +4,22 @@ import threading
 import time
 
 import pytest
+import torch
+from diagnostic_msgs.msg import DiagnosticStatus
 from nav_msgs.msg import Odometry
 
-from pixloc_ros.localization import State
+from pixloc_ros.geometry import Pose
+from pixloc_ros.localization import (
+    Decision,
+    LocalizationResult,
+    Outcome,
+    PoseEstimate,
+    State,
+    Status,
+)
 from pixloc_ros.ros.arrivals import Arrivals
 from pixloc_ros.ros.conversions import time_message
-from pixloc_ros.ros.diagnostics import Journal, input_status, localization_status
+from pixloc_ros.ros.diagnostics import Journal, frame_status, input_status, localization_status
 from pixloc_ros.ros.odometry import OdometryBuffer
 from pixloc_ros.ros.worker import Mailbox, Worker
 
@@ -47,6 +57,29 @@ def test_odometry_out_of_reach_is_none(buffer):
 def test_odometry_is_waited_for(buffer):
     threading.Timer(0.1, lambda: buffer.add(odometry(0.6, 6.0))).start()
     assert x_of(buffer.at(0.5, 5.0)) == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize(("metres", "jumps"), [(2.4, False), (3.0, True), (-3.0, True)])
+def test_more_than_the_robot_can_drive_is_a_jump(metres, jumps):
+    """At 20 m/s it drives 2 m in a tenth of a second, and half a metre is let pass."""
+    told = []
+    buffer = OdometryBuffer("odom", "base_link", 20.0, told.append)
+    buffer.add(odometry(0.0, 0.0))
+    buffer.add(odometry(0.1, metres))
+    assert bool(told) == jumps
+    assert (buffer.at(0.0, 0.0) is None) == jumps
+
+
+def test_a_frame_that_is_no_fix_is_a_warning():
+    refused = LocalizationResult(Status.REJECTED, "few inliers")
+    outcome = Outcome(Decision.REFUSED, refused, None, None, State.COASTING)
+    status = frame_status("pixloc", 1.5, outcome, 12.0)
+    assert status.level == DiagnosticStatus.WARN
+    assert "few inliers" in status.message
+    eye = torch.eye(6, dtype=torch.float64)
+    fix = PoseEstimate(1.5, Pose.identity(dtype=torch.float64), eye, None)
+    found = Outcome(Decision.FIX, refused, fix, None, State.TRACKING)
+    assert frame_status("pixloc", 1.5, found, 12.0).level == DiagnosticStatus.OK
 
 
 def test_late_odometry_is_put_in_its_place(buffer):
