@@ -95,7 +95,7 @@ def photograph(images: Tensor, random: np.random.Generator) -> Tensor:
     images = images * draw(exposure)
     grey = images.mean(1, keepdim=True)
     kept = random.uniform(0.5, 1.2, b)
-    # a third of all places is seen by grey cameras: one draw for all views of a batch
+    # a fifth of all places is seen by grey cameras: one draw for all views of a batch
     kept = np.where(random.random() < 0.2, 0.0, kept)
     images = (grey + (images - grey) * draw(kept)).clamp(0, 1.5)
     images = images.clamp(1e-4, 1) ** draw(np.exp(random.normal(0, 0.25, b)))

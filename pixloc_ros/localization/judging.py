@@ -27,7 +27,7 @@ from pixloc_ros.mapping import PixMap
 PATCH_FACTORS = (3.3, 3.3)
 """On the standard deviations that patches claim in maps that are not calibrated: errors of the
 map's points are shared by neighbours, which the claim does not know. Three of four places have
-2.5 to 3.3, whatever is left out of them.
+2.6 to 3.7, whatever is left out of them.
 """
 
 
