@@ -69,6 +69,26 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
+def multiplies(precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor has instructions for products of `precision`, as far as it says so.
+
+    Without them a network in bfloat16 takes seconds, too long even to find out.
+    """
+    if precision != "bfloat16":
+        return True
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return True
+    flags = next((x.split(":", 1)[1].split() for x in lines if x.startswith(_FLAGS)), None)
+    return flags is None or not _BFLOAT16.isdisjoint(flags)
+
+
+_FLAGS = ("flags", "Features")
+_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
+"""What Linux calls them, on x86 and Arm."""
+
+
 def fastest(
     what: str, ways: Mapping[str, Prepare[Answer]], differs: Callable[[Answer, Answer], str]
 ) -> Choice:
@@ -96,6 +116,9 @@ def _measured(
     refused: dict[str, str] = {}
     wanted: Answer | None = None
     for name, prepare in ways.items():
+        if name != reference and not multiplies(name.rpartition("_")[2]):
+            refused[name] = "the processor does not multiply it"
+            continue
         try:
             run = prepare()
             first, answer = _timed(run)

@@ -64,6 +64,30 @@ def test_what_cannot_be_used_is_refused_with_a_word():
     }
 
 
+@pytest.mark.parametrize(
+    ("cpuinfo", "multiplied"),
+    [
+        ("model name\t: AMD EPYC\nflags\t\t: fpu avx avx2 fma\n", False),
+        ("model name\t: Xeon\nflags\t\t: avx512f avx512_bf16 amx_bf16 amx_tile\n", True),
+        ("processor\t: 0\nFeatures\t: fp asimd bf16 i8mm\n", True),
+        ("processor\t: 0\nisa\t: rv64imafdc\n", True),  # it does not say: it is tried
+    ],
+)
+def test_what_a_processor_cannot_multiply_is_not_tried(cpuinfo, multiplied, tmp_path, monkeypatch):
+    path = tmp_path / "cpuinfo"
+    path.write_text(cpuinfo)
+    assert module.multiplies("bfloat16", path) is multiplied
+    assert module.multiplies("single", path)
+    assert module.multiplies("bfloat16", tmp_path / "none")
+    monkeypatch.setattr(module, "multiplies", lambda name: name != "bfloat16")
+    runs = []
+    ways = {"torch": way(0.001), "torch_bfloat16": way(0.0, runs=runs), "bfloat16": way(0.0)}
+    choice = fastest("work", ways, unlike)
+    assert choice.name == "torch"
+    assert choice.refused["torch_bfloat16"] == "the processor does not multiply it"
+    assert not runs
+
+
 def test_the_reference_must_work():
     def unfit():
         raise RuntimeError("no")

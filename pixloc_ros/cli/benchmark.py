@@ -55,16 +55,16 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--dumps", metavar="DIR", help="hloc's outputs (default: outputs/hloc/NAME)"
     )
-    parser.add_argument("--eval_dir", metavar="DIR", default="outputs/results")
+    parser.add_argument("--eval-dir", metavar="DIR", default="outputs/results")
     parser.add_argument("--maps", metavar="DIR", help="(default: outputs/maps/NAME)")
     parser.add_argument("--results", metavar="FILE", help="of one part")
-    parser.add_argument("--reference_sfm", metavar="DIR")
+    parser.add_argument("--reference-sfm", metavar="DIR")
     parser.add_argument("--retrieval", metavar="FILE", help="pairs 'query reference', best first")
-    parser.add_argument("--global_descriptors", metavar="FILE.h5")
-    parser.add_argument("--hloc_logs", metavar="FILE.pkl")
-    parser.add_argument("--from_poses", action="store_true", help="start at hloc's PnP poses")
+    parser.add_argument("--global-descriptors", metavar="FILE.h5")
+    parser.add_argument("--hloc-logs", metavar="FILE.pkl")
+    parser.add_argument("--from-poses", action="store_true", help="start at hloc's PnP poses")
     parser.add_argument(
-        "--inlier_ranking", action="store_true", help="references by hloc's inliers"
+        "--inlier-ranking", action="store_true", help="references by hloc's inliers"
     )
     parser.add_argument("--priors", metavar="FILE", help="start poses 'name qw qx qy qz tx ty tz'")
     for kind in ("scenes", "slices", "conditions"):
@@ -72,9 +72,9 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--experiment", metavar="NAME", help="as experiment=NAME")
     parser.add_argument("--skip", type=int, default=1, metavar="N", help="every N-th query only")
     parser.add_argument(
-        "--eval_only", action="store_true", help="judge the results that are there"
+        "--eval-only", action="store_true", help="judge the results that are there"
     )
-    parser.add_argument("--num_workers", type=int, default=0, metavar="N", help="processes")
+    parser.add_argument("--num-workers", type=int, default=0, metavar="N", help="processes")
     parser.add_argument(
         "--ray", metavar="ADDRESS", default="", help="spread the processes over a Ray cluster"
     )
@@ -98,7 +98,7 @@ def run(arguments: Sequence[str]) -> int:
     if stranger is not None:
         raise InputError(f"--{stranger}: {layout.name} has {layout.kind or 'one part only'}")
     if given.skip < 1 or given.num_workers < 0:
-        raise InputError("--skip is at least 1, --num_workers at least 0")
+        raise InputError("--skip is at least 1, --num-workers at least 0")
     overrides = [*given.overrides]
     if given.experiment:
         overrides.append(f"experiment={given.experiment}")

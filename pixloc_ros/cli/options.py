@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,17 @@ class Parser(argparse.ArgumentParser):
             description=description,
             allow_abbrev=False,
         )
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def,override]
+        """As argparse does; `--eval_dir` is `--eval-dir`, as the original project spells it."""
+        given = sys.argv[1:] if args is None else args
+        return super().parse_known_args([self._hyphenated(a) for a in given], namespace)
+
+    def _hyphenated(self, argument: str) -> str:
+        option, equals, value = argument.partition("=")
+        hyphens = option.replace("_", "-")
+        known = option.startswith("--") and hyphens in self._option_string_actions
+        return hyphens + equals + value if known else argument
 
     def add_network(self) -> None:
         self.add_argument(

@@ -50,7 +50,7 @@ class _Logs:
 
 def _read_logs(part: Part) -> _Logs:
     if part.logs is None:
-        raise InputError("hloc's logs are needed: --hloc_logs FILE")
+        raise InputError("hloc's logs are needed: --hloc-logs FILE")
     try:
         model = pycolmap.Reconstruction(part.sfm)
     except (ValueError, RuntimeError, OSError) as error:

@@ -23,8 +23,9 @@ class GateOptions:
     agree on, or with which `patches` patches agree, min_patch_share of those that were looked
     for: evidence of its own where they lie all over the image. unpatched_fit: the same where
     patches were looked for and too few agree, for matches that are spread twice as wide.
-    min_spread, max_view_deg: see `InlierStatistics`. max_shift_px: way of the points from the
-    level before the finest. max_condition: condition number of the scaled Hessian. ambiguity:
+    min_spread: of matches that are to be such evidence, and of the patches that agree with any
+    pose; min_spread and max_view_deg: see `InlierStatistics`. max_shift_px: way of the points
+    from the level before the finest. max_condition: condition number of the scaled Hessian. ambiguity:
     share of the inliers with which another hypothesis, elsewhere, makes the answer ambiguous.
     """
 
@@ -116,6 +117,13 @@ def gate(
         return (
             f"{statistics.inliers:.0%} inliers, a fit of {fit:.2f} between chance and the "
             f"map's own; {least:.2f} is needed{narrow}"
+        )
+    # whatever else fits: an image in pieces shows the place in one of them
+    if statistics.patches and statistics.patch_spread < options.min_spread:
+        return (
+            f"{statistics.patches} patches agree, but all in one part of the image, as where it "
+            f"shows a picture of the place (spread {statistics.patch_spread:.1f}, "
+            f"{options.min_spread:g} is needed)"
         )
     if statistics.view_deg > options.max_view_deg:
         return (

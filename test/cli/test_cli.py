@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from pixloc_ros.cli.main import COMMANDS, main
+from pixloc_ros.cli.options import Parser
 from pixloc_ros.datasets import read_poses, write_text
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation import PoseErrors
@@ -499,3 +500,15 @@ def test_evaluate_reads_what_others_write(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "left out 1 line: 1 without a pose (NaN)" in out
     assert "1 poses are not in" in out
+
+
+def test_options_of_the_original_project_keep_their_spelling():
+    parser = Parser("benchmark", "")
+    parser.add_argument("--eval-dir")
+    parser.add_argument("overrides", nargs="*")
+    for spelled in (["--eval_dir", "a_b"], ["--eval_dir=a_b"], ["--eval-dir=a_b"]):
+        given = parser.parse_intermixed_args([*spelled, "refinement.num_dbs=3"])
+        assert given.eval_dir == "a_b"
+        assert given.overrides == ["refinement.num_dbs=3"]
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--no_such=1"])

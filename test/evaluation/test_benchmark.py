@@ -368,7 +368,7 @@ def test_from_what_hloc_logged(minis, tmp_path, capsys):
     assert run(mini, tmp_path / "i", *ranked, *more) == 0
     capsys.readouterr()
     assert run(mini, tmp_path / "n", "--from_poses", "--maps", results / "maps") == 1
-    assert "--hloc_logs FILE" in capsys.readouterr().err
+    assert "--hloc-logs FILE" in capsys.readouterr().err
 
 
 def test_a_model_that_is_made_anew_has_a_map_of_its_own(room, tmp_path):

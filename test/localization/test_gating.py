@@ -70,6 +70,15 @@ def test_so_are_many_patches(model):
         assert "0.40 is needed" in gate(fewer, model, COVARIANCE, GateOptions())
 
 
+def test_patches_in_one_part_of_the_image_refuse_any_pose(model):
+    """A picture of the place, in a view of another place, may fit as well as the place does."""
+    poster = changed(inliers=0.8, patches=400, patch_share=0.4, patch_spread=1.0, matches=400)
+    reason = gate(poster, model, COVARIANCE, GateOptions())
+    assert "400 patches agree, but all in one part of the image" in reason
+    wide = changed(inliers=0.8, patches=400, patch_share=0.4, patch_spread=1.7, matches=400)
+    assert gate(wide, model, COVARIANCE, GateOptions()) == ""
+
+
 def test_where_no_patch_is_found_matches_must_fit_better(model):
     """As in a blurred image of another place."""
     for inliers, spread, refused in ((0.15, 4.0, True), (0.3, 4.0, False), (0.3, 2.0, True)):
