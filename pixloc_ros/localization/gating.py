@@ -25,8 +25,9 @@ class GateOptions:
     patches were looked for and too few agree, for matches that are spread twice as wide.
     min_spread: of matches that are to be such evidence, and of the patches that agree with any
     pose; min_spread and max_view_deg: see `InlierStatistics`. max_shift_px: way of the points
-    from the level before the finest. max_condition: condition number of the scaled Hessian. ambiguity:
-    share of the inliers with which another hypothesis, elsewhere, makes the answer ambiguous.
+    from the level before the finest. max_condition: condition number of the scaled Hessian.
+    ambiguity: share of the inliers with which another hypothesis, elsewhere, makes the answer
+    ambiguous.
     """
 
     min_points: int = 30
