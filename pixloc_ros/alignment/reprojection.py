@@ -65,6 +65,23 @@ class ReprojectionFit:
         return inverse * squared / degrees
 
 
+def _project(
+    view: SeenPoints, camera: Camera, cam_from_map: Pose
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pixels (n, 2), how far they are from where the points are seen (n, 2), the derivative by
+    the left perturbation (translation, rotation) of the camera (n, 2, 6), and whether points
+    project (n,); the errors and derivatives of those that do not are zero.
+    """
+    in_camera = cam_from_map.transform(view.points)
+    pixels, to_pixels, valid = camera.project_with_jacobian(in_camera)
+    nothing = torch.zeros(()).double()
+    away = torch.where(valid[:, None], pixels - view.pixels, nothing)
+    # [J_t | J_r] by rows: d(pixel)/dX and, for a turn, X x d(pixel)/dX
+    turned = torch.linalg.cross(in_camera[:, None].expand_as(to_pixels), to_pixels)
+    jacobian = torch.cat([to_pixels, turned], -1)
+    return pixels, away, torch.where(valid[:, None, None], jacobian, nothing), valid
+
+
 def fit_reprojections(views: Sequence[SeenPoints], rig_from_map: Pose) -> ReprojectionFit:
     """Gauss-Newton with the Cauchy kernel from a pose that is near, batch shape ().
 
@@ -77,15 +94,9 @@ def fit_reprojections(views: Sequence[SeenPoints], rig_from_map: Pose) -> Reproj
         hessian, gradient = torch.zeros(6, 6, dtype=torch.float64), torch.zeros(6).double()
         residuals, weights = [], []
         for view, mount in zip(views, mounts, strict=True):
-            in_camera = (view.cam_from_rig @ pose).transform(view.points)
-            pixels, to_pixels, valid = view.camera.project_with_jacobian(in_camera)
-            away = torch.where(valid[:, None], pixels - view.pixels, torch.zeros(()).double())
+            _, away, jacobian, valid = _project(view, view.camera, view.cam_from_rig @ pose)
             squared = away.square().sum(-1)
             weight = view.share * valid / (1 + squared / SCALE_PX**2)
-            # [J_t | J_r] by rows: d(pixel)/dX and, for a turn, X x d(pixel)/dX
-            turned = torch.linalg.cross(in_camera[:, None].expand_as(to_pixels), to_pixels)
-            jacobian = torch.cat([to_pixels, turned], -1)
-            jacobian = torch.where(valid[:, None, None], jacobian, torch.zeros(()).double())
             jacobian = (jacobian @ mount).flatten(0, 1)
             both = (weight[:, None] * torch.ones(2).double()).flatten()
             hessian += jacobian.T @ (both[:, None] * jacobian)
@@ -146,21 +157,19 @@ def check_camera(
             focal=view.camera.focal * log_focal.exp(),
             centre=view.camera.centre + shift * width,
         )
-        in_camera = pose.transform(view.points)
-        pixels, to_pixels, valid = camera.project_with_jacobian(in_camera)
+        pixels, away, of_pose, valid = _project(view, camera, pose)
         if int(valid.sum()) < 10:
             return None
-        away = torch.where(valid[:, None], pixels - view.pixels, torch.zeros(()).double())
         squared = away.square().sum(-1)
         if iteration < ITERATIONS // 2:
             scale = max(SCALE_PX, 1.5 * float(squared[valid].sqrt().median()))
         weight = view.share * valid / (1 + squared / scale**2)
-        turned = torch.linalg.cross(in_camera[:, None].expand_as(to_pixels), to_pixels)
         # a longer focal length moves a pixel away from the centre
         outwards = (pixels - camera.centre)[..., None]
         centre = width * torch.eye(2).double().expand(len(pixels), 2, 2)
-        jacobian = torch.cat([to_pixels, turned, outwards, centre], -1)
-        jacobian = torch.where(valid[:, None, None], jacobian, torch.zeros(()).double())
+        of_camera = torch.cat([outwards, centre], -1)
+        of_camera = torch.where(valid[:, None, None], of_camera, torch.zeros(()).double())
+        jacobian = torch.cat([of_pose, of_camera], -1)
         flat = jacobian.flatten(0, 1)[:, chosen]
         both = (weight[:, None] * torch.ones(2).double()).flatten()
         hessian = flat.T @ (both[:, None] * flat)

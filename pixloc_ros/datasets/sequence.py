@@ -24,7 +24,7 @@ from pixloc_ros.sensors.pose_series import known_between
 
 
 @dataclass(frozen=True)
-class Frame:
+class SequenceImage:
     """One image of a sequence. stamp: seconds. truth: cam_from_map."""
 
     name: str
@@ -38,7 +38,7 @@ class Sequence:
     """frames in the order of their stamps; odometry: odom_from_cam by stamp, maybe empty."""
 
     root: Path
-    frames: tuple[Frame, ...]
+    frames: tuple[SequenceImage, ...]
     odometry: dict[float, Pose]
 
     @property
@@ -119,6 +119,7 @@ def read_sequence(root: str | os.PathLike[str]) -> Sequence:
     odometry_file = root / "odometry_sim.txt"
     odometry = read_trajectory(odometry_file) if timed and odometry_file.is_file() else {}
     frames = [
-        Frame(name, stamps[name], camera, truth.get(name)) for name, camera in queries.items()
+        SequenceImage(name, stamps[name], camera, truth.get(name))
+        for name, camera in queries.items()
     ]
     return Sequence(root, tuple(sorted(frames, key=lambda f: f.stamp)), odometry)

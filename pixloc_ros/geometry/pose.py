@@ -129,6 +129,14 @@ class Pose(TensorFields):
         """Points (..., N, 3) of frame b in frame a; batch shapes broadcast."""
         return points @ self.rotation.transpose(-1, -2) + self.translation[..., None, :]
 
+    def with_origin(self, origin: Tensor) -> Pose:
+        """The transform of points that are given from `origin` (3,), a point of frame b.
+
+        Coordinates near zero keep their precision, whatever those of a map are.
+        """
+        moved = (self.rotation @ origin[:, None]).squeeze(-1) + self.translation
+        return Pose(self.rotation, moved)
+
     def transform_jacobian(self, points: Tensor) -> Tensor:
         """d(perturbed transform)/d(delta) of a left `perturb`, (..., N, 3, 6).
 

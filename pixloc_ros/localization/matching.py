@@ -276,8 +276,7 @@ def poses_of_matches(views: Sequence[MatchedView], count: int) -> tuple[list[Pos
         if found is None or found[1] < needed:
             break
         local, agreeing, mask = found
-        shifted = local.translation - (local.rotation @ torch.from_numpy(origin)[:, None])[:, 0]
-        poses.append(Pose(local.rotation, shifted))
+        poses.append(local.with_origin(-torch.from_numpy(origin)))
         inliers.append(agreeing)
         needed = max(MIN_INLIERS, 0.5 * inliers[0])
         left = left[~mask]
@@ -319,9 +318,7 @@ def guess_focal(view: MatchedView) -> FocalGuess | None:
     focal = float(part.pinhole.params[0]) / given  # COLMAP has written the camera
     if not 0.2 < focal < 5.0:
         return None
-    local = _of_colmap(answer["cam_from_world"])
-    shifted = local.translation - (local.rotation @ torch.from_numpy(origin)[:, None])[:, 0]
-    pose = Pose(local.rotation, shifted)
+    pose = _of_colmap(answer["cam_from_world"]).with_origin(-torch.from_numpy(origin))
     camera = replace(view.camera, focal=view.camera.focal * focal)
     near = view.matches.near(pose, camera)
     return FocalGuess(pose, focal, int(near.sum()), near)

@@ -50,15 +50,13 @@ class LocalFrame:
 
     def from_map(self, cam_from_map: Pose) -> Pose:
         """cam_from_local of float64 poses, single precision."""
-        shifted = cam_from_map.transform(self.origin.expand(*cam_from_map.shape, 1, 3))[..., 0, :]
-        return Pose(cam_from_map.rotation, shifted).to(torch.float32)
+        return cam_from_map.with_origin(self.origin).to(torch.float32)
 
     def to_map(self, cam_from_local: Pose) -> Pose:
         """Inverse of `from_map`, float64, with the rotation made orthonormal again."""
         pose = cam_from_local.to(torch.float64)
         pose = Pose.from_quaternion(pose.quaternion(), pose.translation)
-        moved = (pose.rotation @ -self.origin[:, None]).squeeze(-1) + pose.translation
-        return Pose(pose.rotation, moved)
+        return pose.with_origin(-self.origin)
 
 
 def gather(

@@ -93,14 +93,14 @@ class PatchRefinement:
         counts = [len(view.points) for view in views]
         if sum(counts) < FEWEST:
             return sought, None
-        fit = fit_reprojections(views, _shifted(rig_from_map, frame.origin))
+        fit = fit_reprojections(views, rig_from_map.with_origin(frame.origin))
         good = fit.residuals < AGREEING_PX
         agree = int(good.sum()) / sought
         if agree < CHANCE:
             return sought, None
         share = torch.cat([view.share for view in views])
         return sought, PatchFit(
-            _shifted(fit.rig_from_map, -frame.origin),
+            fit.rig_from_map.with_origin(-frame.origin),
             fit,
             tuple(views),
             frame,
@@ -174,9 +174,3 @@ class PatchRefinement:
         affine = after @ torch.linalg.inv(safe)
         area = torch.linalg.det(affine)
         return affine, possible & (area > 1 / STRETCH) & (area < STRETCH)
-
-
-def _shifted(cam_from_map: Pose, origin: Tensor) -> Pose:
-    """The same pose by points that are given from another origin (3,), float64."""
-    moved = cam_from_map.translation + (cam_from_map.rotation @ origin[:, None])[:, 0]
-    return Pose(cam_from_map.rotation, moved)

@@ -11,7 +11,7 @@ from rclpy.duration import Duration
 from rclpy.qos import qos_profile_sensor_data
 
 from pixloc_ros.ros.arrivals import stamp_problem
-from pixloc_ros.ros.cameras import Cameras, Frame
+from pixloc_ros.ros.cameras import CameraImage, Cameras
 from pixloc_ros.ros.qos import overridable
 from pixloc_ros.ros.transitions import wake
 
@@ -107,7 +107,7 @@ class Active:
         self._node.arrivals.add(problem)
         self._logger.warning(problem, throttle_duration_sec=2.0)
 
-    def _on_frames(self, frames: tuple[Frame, ...]) -> None:
+    def _on_frames(self, frames: tuple[CameraImage, ...]) -> None:
         stamp = frames[0].stamp
         delay = self._node.now() - stamp
         problem = stamp_problem(stamp, delay)

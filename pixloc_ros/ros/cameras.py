@@ -16,7 +16,7 @@ from pixloc_ros.ros.qos import LATEST, overridable
 
 
 @dataclass(frozen=True)
-class Frame:
+class CameraImage:
     """An image and the calibration that came with it."""
 
     image: Image | CompressedImage
@@ -51,11 +51,11 @@ class Together:
 
     def __init__(self, cameras: Sequence[str], tolerance: float) -> None:
         self._cameras, self._tolerance = tuple(cameras), tolerance
-        self._waiting: dict[str, Frame] = {}
+        self._waiting: dict[str, CameraImage] = {}
 
-    def add(self, camera: str, frame: Frame) -> tuple[Frame, ...]:
+    def add(self, camera: str, frame: CameraImage) -> tuple[CameraImage, ...]:
         """The frames of a moment that this one completes or ends, if any."""
-        done: tuple[Frame, ...] = ()
+        done: tuple[CameraImage, ...] = ()
         first = next(iter(self._waiting.values()), frame)
         if camera in self._waiting or abs(first.stamp - frame.stamp) > self._tolerance:
             done = self._flush()
@@ -64,7 +64,7 @@ class Together:
             return self._flush()
         return done
 
-    def _flush(self) -> tuple[Frame, ...]:
+    def _flush(self) -> tuple[CameraImage, ...]:
         # in the order of the parameter: the first one is the rig's frame
         frames = tuple(self._waiting[c] for c in self._cameras if c in self._waiting)
         self._waiting = {}
@@ -87,7 +87,7 @@ class Cameras:
         names: Sequence[str],
         compressed: bool,
         tolerance: float,
-        arrived: Callable[[tuple[Frame, ...]], None],
+        arrived: Callable[[tuple[CameraImage, ...]], None],
         missing: Callable[[str], None],
         wanted: Callable[[], bool],
     ) -> None:
@@ -130,7 +130,7 @@ class Cameras:
         if info is None:
             self._missing(name)
             return
-        frames = self._together.add(name, Frame(message, info))
+        frames = self._together.add(name, CameraImage(message, info))
         if frames:
             self._arrived(frames)
 

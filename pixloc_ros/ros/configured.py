@@ -12,7 +12,7 @@ from pixloc_ros.localization.map_set_server import AtlasSettings, MapSetFacts
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.options import override
 from pixloc_ros.ros.bridge import TransformBuffer
-from pixloc_ros.ros.cameras import Frame
+from pixloc_ros.ros.cameras import CameraImage
 from pixloc_ros.ros.frame_work import FrameWork
 from pixloc_ros.ros.observer import Observer
 from pixloc_ros.ros.odometry import OdometryBuffer
@@ -59,7 +59,7 @@ class Configured:
         self.outputs = Outputs(node)
         self.place = ""
         self.work = FrameWork(node, self)
-        self.worker: Worker[tuple[Frame, ...]] = Worker(
+        self.worker: Worker[tuple[CameraImage, ...]] = Worker(
             self.work.process, self.work.failed, lambda: wake(node)
         )
         self.services = Services(node, self)

@@ -13,7 +13,7 @@ from pixloc_ros.errors import InputError
 from pixloc_ros.localization import Moment, Outcome, Status
 from pixloc_ros.localization.map_set_process import ProcessLost, RaisedThere
 from pixloc_ros.localization.map_set_server import AtlasSettings
-from pixloc_ros.ros.cameras import Frame
+from pixloc_ros.ros.cameras import CameraImage
 from pixloc_ros.ros.diagnostics import frame_status
 from pixloc_ros.visualization.overlay import draw_result
 
@@ -36,7 +36,7 @@ class FrameWork:
         # the stamp of the last frame, and when it was done with
         self._stamp = self._done = 0.0
 
-    def process(self, frames: tuple[Frame, ...]) -> None:
+    def process(self, frames: tuple[CameraImage, ...]) -> None:
         """Localize; a frame that takes long is no silence."""
         self._done, self._stamp = math.inf, frames[0].stamp
         try:
@@ -55,7 +55,7 @@ class FrameWork:
         named = isinstance(error, RaisedThere)
         self._coast(str(error) if named else f"{type(error).__name__}: {error}")
 
-    def _localize(self, frames: tuple[Frame, ...]) -> None:
+    def _localize(self, frames: tuple[CameraImage, ...]) -> None:
         begun = time.perf_counter()
         node, configured = self._node, self._configured
         parameters = node.parameters
@@ -88,7 +88,7 @@ class FrameWork:
             picture = draw_result(images, estimate, headline, outcome.fix is not None)
             configured.outputs.debug(frames[0].image.header, picture)
 
-    def _publish(self, frame: Frame, outcome: Outcome, milliseconds: float) -> None:
+    def _publish(self, frame: CameraImage, outcome: Outcome, milliseconds: float) -> None:
         node, outputs = self._node, self._configured.outputs
         if outcome.fix is not None:
             when = Time.from_msg(frame.image.header.stamp)

@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 from pixloc_ros.geometry import CameraError, Pose
 from pixloc_ros.localization import FrameContext, View
 from pixloc_ros.ros.bridge import TransformBuffer, TransformError, image_to_rgb
-from pixloc_ros.ros.cameras import Frame
+from pixloc_ros.ros.cameras import CameraImage
 from pixloc_ros.ros.conversions import seconds
 from pixloc_ros.ros.odometry import OdometryBuffer
 from pixloc_ros.ros.parameters import NodeParameters
@@ -33,7 +33,7 @@ class Observer:
         self._said: set[str] = set()
 
     def observe(
-        self, frames: tuple[Frame, ...], wait: float
+        self, frames: tuple[CameraImage, ...], wait: float
     ) -> tuple[list[View], FrameContext | None, str]:
         """Views and observation, and what is wrong with any of the frames.
 

@@ -192,3 +192,14 @@ def test_gradients_flow():
     tangent = torch.zeros(6, dtype=torch.float64, requires_grad=True)
     points = torch.randn(3, 3, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda t: Pose.exp(t).inverse().transform(points), tangent)
+
+
+def test_with_origin_moves_the_points_not_the_transform():
+    generator = torch.Generator().manual_seed(3)
+    poses = Pose.exp(torch.randn(4, 6, generator=generator, dtype=torch.float64))
+    points = torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    origin = torch.tensor([1e3, -2e3, 5.0], dtype=torch.float64)
+    expected = poses.transform(points.expand(4, 5, 3))
+    found = poses.with_origin(origin).transform((points - origin).expand(4, 5, 3))
+    assert torch.allclose(found, expected, atol=1e-9)
+    assert torch.allclose(poses[0] @ points, expected[0])
