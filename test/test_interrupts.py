@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from pixloc_ros.interrupts import held, interruptible, let_through, never_ignored
-from pixloc_ros.mapping import builder
-from pixloc_ros.mapping.builder import MapWriter, atomic_map
+from pixloc_ros.mapping import map_writer
+from pixloc_ros.mapping.map_writer import MapWriter, atomic_map
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +103,7 @@ def test_other_errors_in_finalizers_are_told(monkeypatch):
 @pytest.mark.parametrize("when", ["append", "close"])
 def test_hdf5_is_not_left_in_the_middle(tmp_path, monkeypatch, when):
     """An interrupt inside one of its callbacks is a failed write to it, at which it crashes."""
-    write, interrupted, now = builder._Disk.write, [], ["append"]
+    write, interrupted, now = map_writer._Disk.write, [], ["append"]
 
     def interrupting(disk, data):
         if now[-1] == when and not interrupted:
@@ -119,7 +119,7 @@ def test_hdf5_is_not_left_in_the_middle(tmp_path, monkeypatch, when):
             writer.append(np.ones(rows), [(np.zeros((rows, 8)), np.zeros(rows))], None)
             now.append("close")
 
-    monkeypatch.setattr(builder._Disk, "write", interrupting)
+    monkeypatch.setattr(map_writer._Disk, "write", interrupting)
     with pytest.raises(KeyboardInterrupt):
         work()
     assert interrupted == [when]

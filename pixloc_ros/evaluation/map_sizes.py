@@ -23,8 +23,8 @@ from pixloc_ros.localization import Localizer, LocalizerOptions, Prior
 from pixloc_ros.localization.map_set_server import resident_mb
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.mapping.approximate import make_index
-from pixloc_ros.mapping.builder import atomic_map
 from pixloc_ros.mapping.editing import write_part
+from pixloc_ros.mapping.map_writer import atomic_map
 from pixloc_ros.mapping.schema import FORMAT, SUFFIX, VERSION
 from pixloc_ros.retrieval import DescriptorIndex, FileIndex
 from pixloc_ros.worker_pool import spread

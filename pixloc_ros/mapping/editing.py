@@ -12,8 +12,8 @@ import torch
 
 from pixloc_ros.features import PlaceModel
 from pixloc_ros.interrupts import interruptible
-from pixloc_ros.mapping.builder import MapWriter, atomic_map
 from pixloc_ros.mapping.map_file import PixMap
+from pixloc_ros.mapping.map_writer import MapWriter, atomic_map
 from pixloc_ros.mapping.schema import MapError
 from pixloc_ros.mapping.sparse_model import SparseModel, subset
 

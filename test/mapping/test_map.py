@@ -18,9 +18,16 @@ from pixloc_ros.features import ImageError, PyramidLevel, read_image
 from pixloc_ros.features.compact import CompactNetwork
 from pixloc_ros.features.pixloc import PixLocVGG16
 from pixloc_ros.localization import Localizer
-from pixloc_ros.mapping import MapError, ModelError, PixMap, build_map, read_colmap, sampling
-from pixloc_ros.mapping import builder as builder_module
-from pixloc_ros.mapping.builder import atomic_map
+from pixloc_ros.mapping import (
+    MapError,
+    ModelError,
+    PixMap,
+    build_map,
+    map_writer,
+    read_colmap,
+    sampling,
+)
+from pixloc_ros.mapping.map_writer import atomic_map
 from pixloc_ros.mapping.sparse_model import in_order_of_sight, keep_long_tracks
 
 
@@ -223,7 +230,7 @@ def test_a_failing_build_keeps_the_old_map(room, network, copy, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(builder_module, "_write_statistics", full)
+    monkeypatch.setattr(map_writer, "_write_statistics", full)
     with pytest.raises(OSError, match="No space"):
         build(room, network, copy)
     assert copy.read_bytes() == before
@@ -360,7 +367,8 @@ def test_processes_and_interruptions_give_the_same_file(room, network, tmp_path,
 def test_two_programs_do_not_write_one_map(tmp_path):
     path = tmp_path / "a.pixmap.h5"
     other = (
-        "import sys; from pathlib import Path; from pixloc_ros.mapping.builder import atomic_map\n"
+        "import sys\nfrom pathlib import Path\n"
+        "from pixloc_ros.mapping.map_writer import atomic_map\n"
         "with atomic_map(Path(sys.argv[1])): pass"
     )
     command = [sys.executable, "-c", other, str(path)]
