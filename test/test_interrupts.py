@@ -115,7 +115,7 @@ def test_hdf5_is_not_left_in_the_middle(tmp_path, monkeypatch, when):
         with atomic_map(tmp_path / "a.pixmap.h5") as file:
             # more than HDF5 keeps in memory
             rows = 1_000_000
-            writer = MapWriter(file, [8])
+            writer = MapWriter(file, [8], patches=False)
             writer.append(np.ones(rows), [(np.zeros((rows, 8)), np.zeros(rows))], None)
             now.append("close")
 

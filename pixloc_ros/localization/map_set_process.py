@@ -25,9 +25,9 @@ from pixloc_ros.errors import InputError
 from pixloc_ros.localization import map_set_server
 from pixloc_ros.localization.localizer import View
 from pixloc_ros.localization.map_set_server import (
-    AtlasSettings,
     Health,
     MapSetFacts,
+    MapSetSettings,
     Shared,
     receive,
     send,
@@ -63,7 +63,7 @@ class MapSetProcess:
     def __init__(self, say: Callable[[str], object], trouble: Callable[[str], object]) -> None:
         self._say, self._trouble = say, trouble
         self._child: _Child | None = None
-        self._settings: AtlasSettings | None = None
+        self._settings: MapSetSettings | None = None
         self._memory: SharedMemory | None = None
         self._lock = threading.Lock()
         self._closed = False
@@ -79,7 +79,7 @@ class MapSetProcess:
         child = self._child
         return None if child is None else child.process.pid
 
-    def serve(self, settings: AtlasSettings) -> MapSetFacts:
+    def serve(self, settings: MapSetSettings) -> MapSetFacts:
         """Serve these maps; starts the process where there is none. Waits until they are loaded.
 
         Raises InputError where they cannot be served: what was served before goes on. Raises
@@ -135,7 +135,7 @@ class MapSetProcess:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(
-            target=map_set_server.run, args=(theirs,), name="pixloc_atlas", daemon=True
+            target=map_set_server.run, args=(theirs,), name="pixloc_maps", daemon=True
         )
         with self._lock:
             if self._closed:

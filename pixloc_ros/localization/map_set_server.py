@@ -44,7 +44,7 @@ SACRIFICED = 500
 
 
 @dataclass(frozen=True)
-class AtlasSettings:
+class MapSetSettings:
     """What is served. path: a map file or a folder of them. weights: empty for the default
     network. num_threads: 0 leaves a core to others, where there are more than two. frame: of maps
     without one in frames.yaml. robot_frames: which no map may be in. record: a run file, or empty.
@@ -180,7 +180,7 @@ class _Server:
     def _say(self, text: str) -> None:
         send(self._connection, "said", text)
 
-    def _serve(self, settings: AtlasSettings) -> None:
+    def _serve(self, settings: MapSetSettings) -> None:
         try:
             facts = self._load(settings)
         except InputError as error:
@@ -188,7 +188,7 @@ class _Server:
             return
         send(self._connection, "serving", facts)
 
-    def _load(self, settings: AtlasSettings) -> MapSetFacts:
+    def _load(self, settings: MapSetSettings) -> MapSetFacts:
         """What was served before goes on where this cannot be."""
         torch.set_num_threads(settings.num_threads or threads_beside_others())
         device = select_device(settings.device)

@@ -137,8 +137,10 @@ class MapWriter:
         first, last = self.offsets[-1], self.offsets[-1] + len(points)
         if self._patch is not None:
             self._patch.resize(last, axis=0)
-            # of a map without any that is merged with one that has them: none of them is found
-            self._patch[first:last] = 0 if patches is None else patches
+            # of a map without any that is merged with one that has them: none of them is found.
+            # Whole arrays: HDF5 would write a single zero row by row
+            nothing = np.zeros((len(points), *self._patch.shape[1:]), np.uint8)
+            self._patch[first:last] = nothing if patches is None else patches
         self._point.resize(last, axis=0)
         self._point[first:last] = points
         for (features, confidence), (f, c) in zip(self._levels, samples, strict=True):

@@ -8,7 +8,7 @@ from pixloc_ros.errors import InputError
 from pixloc_ros.localization import LocalizerOptions
 from pixloc_ros.localization.map_set import require_maps
 from pixloc_ros.localization.map_set_process import MapSetProcess, ProcessLost
-from pixloc_ros.localization.map_set_server import AtlasSettings, MapSetFacts
+from pixloc_ros.localization.map_set_server import MapSetFacts, MapSetSettings
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.options import override
 from pixloc_ros.ros.bridge import TransformBuffer
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from pixloc_ros.ros.node import LocalizationNode
 
 
-def settings_of(p: NodeParameters) -> AtlasSettings:
-    return AtlasSettings(
+def settings_of(p: NodeParameters) -> MapSetSettings:
+    return MapSetSettings(
         path=p.map,
         weights=p.weights,
         device=p.device,
@@ -109,7 +109,7 @@ class Configured:
         self.forget("another map is served")
         self.worker.mailbox.do(lambda: self._exchange(settings_of(wanted)))
 
-    def _exchange(self, settings: AtlasSettings) -> None:
+    def _exchange(self, settings: MapSetSettings) -> None:
         try:
             self.process.serve(settings)
         except InputError as error:

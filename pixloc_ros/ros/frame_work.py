@@ -12,7 +12,7 @@ from rclpy.time import Time
 from pixloc_ros.errors import InputError
 from pixloc_ros.localization import Moment, Outcome, Status
 from pixloc_ros.localization.map_set_process import ProcessLost, RaisedThere
-from pixloc_ros.localization.map_set_server import AtlasSettings
+from pixloc_ros.localization.map_set_server import MapSetSettings
 from pixloc_ros.ros.cameras import CameraImage
 from pixloc_ros.ros.diagnostics import frame_status
 from pixloc_ros.visualization.overlay import draw_result
@@ -102,7 +102,7 @@ class FrameWork:
             self._configured.settle()
         outputs.status(frame_status(node.title, frame.stamp, outcome, milliseconds))
 
-    def start_again(self, lost: ProcessLost, settings: AtlasSettings | None = None) -> None:
+    def start_again(self, lost: ProcessLost, settings: MapSetSettings | None = None) -> None:
         """Say what became of the process, and serve again: what it served, or what it should."""
         process, reason, pause = self._configured.process, str(lost), 1.0
         while not process.closed:

@@ -17,14 +17,14 @@ from pixloc_ros.errors import InputError
 from pixloc_ros.features import read_image
 from pixloc_ros.localization import LocalizerOptions, Prior, Status, View
 from pixloc_ros.localization.map_set_process import MapSetProcess, ProcessLost, RaisedThere
-from pixloc_ros.localization.map_set_server import AtlasSettings
+from pixloc_ros.localization.map_set_server import MapSetSettings
 
 
 @pytest.fixture
 def settings(room):
     # the runtime of the localizer that it is compared with
     options = LocalizerOptions(runtime="torch")
-    return AtlasSettings(str(room.map_file), options=options, robot_frames=("odom", "base_link"))
+    return MapSetSettings(str(room.map_file), options=options, robot_frames=("odom", "base_link"))
 
 
 @pytest.fixture
@@ -71,9 +71,9 @@ def test_what_cannot_be_served_leaves_what_was(process, settings, frame, tmp_pat
     before = process.facts
     for path in (str(broken), str(tmp_path / "none.pixmap.h5")):
         with pytest.raises(InputError, match=os.path.basename(path)):
-            process.serve(AtlasSettings(path))
+            process.serve(MapSetSettings(path))
     with pytest.raises(InputError, match="frame map is the robot's"):
-        process.serve(AtlasSettings(settings.path, robot_frames=("map",)))
+        process.serve(MapSetSettings(settings.path, robot_frames=("map",)))
     assert process.facts is before
     assert process.localize_views(*frame).ok
 

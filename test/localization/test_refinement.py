@@ -20,13 +20,13 @@ def recorded(localizer, room, monkeypatch):
     """Calls of what would be recorded: the function, its inputs and constants."""
     calls = []
     for owner in (localizer._refinement, localizer.extract):
-        replay = owner._replay
+        graphed = owner._graphed
 
-        def watched(function, inputs, *constants, replay=replay):
+        def watched(function, inputs, *constants, graphed=graphed):
             calls.append((function, list(inputs), constants))
-            return replay(function, inputs, *constants)
+            return graphed(function, inputs, *constants)
 
-        monkeypatch.setattr(owner, "_replay", watched)
+        monkeypatch.setattr(owner, "_graphed", watched)
     frame = room.sequence.frames[2]
     image = read_image(room.sequence.images / frame.name)
     covariance = torch.diag(torch.tensor([0.1] * 3 + [0.05] * 3, dtype=torch.float64))
