@@ -4,7 +4,7 @@
 FROM ros:kilted-ros-base
 
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
-WORKDIR /work
+WORKDIR /opt/pixloc
 
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -26,5 +26,5 @@ RUN apt-get update \
     && colcon build --packages-select pixloc_ros \
     && python3 -m pixloc_ros.alignment.kernels
 
-ENTRYPOINT ["/bin/bash", "-c", ". /work/venv/bin/activate && . /work/install/setup.bash && exec \"$@\"", "--"]
+ENTRYPOINT ["/bin/bash", "-c", ". /opt/pixloc/venv/bin/activate && . /opt/pixloc/install/setup.bash && exec \"$@\"", "--"]
 CMD ["ros2", "launch", "pixloc_ros", "localize.launch.py", "map:=/map.pixmap.h5"]
