@@ -12,8 +12,8 @@ from torch import Tensor
 from pixloc_ros.datasets.disturbances import disturb
 from pixloc_ros.datasets.photometry import photograph
 from pixloc_ros.datasets.raycast import Hits, Textures, cast, in_shadow, paint, pixel_rays
+from pixloc_ros.datasets.scene_kinds import KINDS
 from pixloc_ros.datasets.synthetic_scenes import (
-    KINDS,
     SceneBatch,
     check_kinds,
     make_scene,

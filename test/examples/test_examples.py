@@ -85,6 +85,7 @@ def test_no_example_is_forgotten():
 
 
 def test_the_public_names_are_there_and_what_they_were():
+    assert {*pixloc_ros._HOME, "__version__"} == set(pixloc_ros.__all__)
     for name in pixloc_ros.__all__:
         assert getattr(pixloc_ros, name) is not None
     assert pixloc_ros.Localizer is importlib.import_module("pixloc_ros.localization").Localizer
