@@ -51,6 +51,7 @@ setup(
         "pycolmap>=4",
         "numba",
         "omegaconf",
+        "jinja2",
         "rosbags",
         "tqdm",
         "matplotlib",
@@ -98,7 +99,7 @@ setup(
             "viser",
         ],
     },
-    package_data={NAME: ["features/weights/*", "py.typed"]},
+    package_data={NAME: ["features/weights/*", "evaluation/*.jinja", "py.typed"]},
     zip_safe=False,
     entry_points={
         "console_scripts": [f"{c} = {NAME}.cli.main:{c}" for c in COMMANDS],

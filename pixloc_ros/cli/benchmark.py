@@ -34,6 +34,9 @@ from pixloc_ros.evaluation.metrics import PoseErrors
 from pixloc_ros.evaluation.report import table
 from pixloc_ros.mapping import PixMap, read_colmap
 
+KINDS = tuple(dict.fromkeys(layout.kind for layout in LAYOUTS.values() if layout.kind))
+"""What the parts of benchmarks are called."""
+
 
 def _chosen(layout: DatasetLayout, given: Sequence[str] | None) -> list[str]:
     """Names, or for slices also intervals as 2-6."""
@@ -67,7 +70,7 @@ def run(arguments: Sequence[str]) -> int:
         "--inlier-ranking", action="store_true", help="references by hloc's inliers"
     )
     parser.add_argument("--priors", metavar="FILE", help="start poses 'name qw qx qy qz tx ty tz'")
-    for kind in ("scenes", "slices", "conditions"):
+    for kind in KINDS:
         parser.add_argument(f"--{kind}", nargs="+", metavar="NAME", help="(default: all)")
     parser.add_argument("--experiment", metavar="NAME", help="as experiment=NAME")
     parser.add_argument("--skip", type=int, default=1, metavar="N", help="every N-th query only")
@@ -89,7 +92,7 @@ def run(arguments: Sequence[str]) -> int:
     given = parser.parse_intermixed_args(arguments)
     layout = LAYOUTS[given.name]
     own: dict[str, list[str]] = {}
-    for kind in ("scenes", "slices", "conditions"):
+    for kind in KINDS:
         words = getattr(given, kind) or []
         # settings may follow the names
         own[kind] = [word for word in words if "=" not in word]
@@ -106,7 +109,7 @@ def run(arguments: Sequence[str]) -> int:
         overrides.append("start=poses")
     if given.inlier_ranking:
         overrides.append("refinement.do_inlier_ranking=true")
-    options = options_of(layout.name, overrides)
+    options = options_of(layout, overrides)
     if options.start == "priors" and not given.priors:
         raise InputError("start=priors needs --priors")
     replaced = {
@@ -133,7 +136,7 @@ def run(arguments: Sequence[str]) -> int:
         maps = Path(given.maps or f"outputs/maps/{layout.name}")
         _localize(layout, parts, options, roots, maps, given)
     _judge(layout, parts, only_localized=given.skip > 1, json_file=given.json)
-    if layout.kind in ("slices", "conditions") and not given.results:
+    if layout.submitted and not given.results:
         names = "-".join(part.name[:3] for part in parts)
         output = roots.results / layout.results.format(part=names)
         if len(parts) > 1:

@@ -19,7 +19,7 @@ from pixloc_ros.left_out import LeftOut
 from pixloc_ros.localization import Localizer, Prior, RunFile
 from pixloc_ros.localization.run_file import SUFFIX as RUN_SUFFIX
 from pixloc_ros.mapping import PixMap
-from pixloc_ros.mapping.structure import PICTURES, files_below
+from pixloc_ros.mapping.sfm import PICTURES, files_below
 from pixloc_ros.sensors import ImageError, read_image
 from pixloc_ros.visualization.features import draw_confidence
 from pixloc_ros.visualization.overlay import draw_frame, draw_result

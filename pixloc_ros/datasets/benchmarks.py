@@ -6,40 +6,12 @@ go to a third. These are the layouts that the original project downloads and exp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pixloc_ros.datasets.text import ListError, data_lines, finite_numbers, write_text
 from pixloc_ros.errors import InputError
-
-
-@dataclass(frozen=True)
-class DatasetLayout:
-    """Where a benchmark keeps what; `{part}` stands for a scene, a slice or a condition.
-
-    kind: what a part is called, empty where there is one only. images: of queries and of
-    references, under the data set. sfm, queries, pairs, descriptors, logs: under the outputs;
-    queries may hold a wildcard. truth: COLMAP model under the data set, listed: the queries
-    that count, in a file of its folder. results: file name. name_parts: how many last parts
-    of a query's name its result keeps, 0 for all.
-    """
-
-    name: str
-    sfm: str
-    queries: str
-    pairs: str
-    results: str
-    query_images: str
-    reference_images: str
-    kind: str = ""
-    parts: tuple[str, ...] = ("",)
-    descriptors: str = ""
-    logs: str = ""
-    truth: str = ""
-    listed: str = ""
-    name_parts: int = 0
-    pose_approximation: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +38,84 @@ class Part:
         return found
 
 
+@dataclass(frozen=True)
+class DatasetLayout:
+    """Where a benchmark keeps what; `{part}` stands for a scene, a slice or a condition.
+
+    kind: what a part is called, empty where there is one only. images: of queries and of
+    references, under the data set. sfm, queries, pairs, descriptors, logs: under the outputs;
+    queries may hold a wildcard. truth: COLMAP model under the data set, listed: the queries
+    that count, in a file of its folder. results: file name. name_parts: how many last parts
+    of a query's name its result keeps, 0 for all. list_queries: lines of the query list of a part,
+    from the data set's folder, where the benchmark comes without. submitted: its server judges.
+
+    published: settings that PixLoc's authors ran it with from retrieved poses; from_poses: from
+    hloc's poses; see `evaluation.benchmark_options`.
+    """
+
+    name: str
+    sfm: str
+    queries: str
+    pairs: str
+    results: str
+    query_images: str
+    reference_images: str
+    kind: str = ""
+    parts: tuple[str, ...] = ("",)
+    descriptors: str = ""
+    logs: str = ""
+    truth: str = ""
+    listed: str = ""
+    name_parts: int = 0
+    list_queries: Callable[[Path, Part], list[str]] | None = None
+    submitted: bool = False
+    published: tuple[str, ...] = ()
+    from_poses: tuple[str, ...] = ()
+
+
+def _cmu_queries(data: Path, part: Part) -> list[str]:
+    """Camera c0 or c1 is the third word of `img_00119_c1_1303398474779439us.jpg`."""
+    cameras = {fields[0]: fields[1:] for _, fields in data_lines(data / "intrinsics.txt")}
+    lines = []
+    for where, fields in data_lines(
+        data / f"slice{part.name}" / f"test-images-slice{part.name}.txt"
+    ):
+        words = fields[0].split("_")
+        if len(words) < 3 or words[2] not in cameras:
+            raise ListError(f"{where}: {fields[0]} names none of the cameras {sorted(cameras)}")
+        lines.append(" ".join([fields[0], *cameras[words[2]]]))
+    return lines
+
+
+def _robotcar_queries(data: Path, part: Part) -> list[str]:
+    """Images of 1024 x 1024 pixels without distortion, by the folder they lie in."""
+    images, cameras = part.query_images, {}
+    for side in ("left", "right", "rear"):
+        path = data / "intrinsics" / f"{side}_intrinsics.txt"
+        rows = [fields for _, fields in data_lines(path)]
+        if len(rows) < 4 or any(len(row) < 2 for row in rows[:4]):
+            raise ListError(f"{path}: expected 'fx', 'fy', 'cx' and 'cy' with a number each")
+        fx, fy, cx, cy = finite_numbers(str(path), [row[1] for row in rows[:4]]).tolist()
+        cameras[side] = f"PINHOLE 1024 1024 {fx:g} {fy:g} {cx:g} {cy:g}"
+    names = sorted(
+        path.relative_to(images).as_posix() for path in (images / part.name).glob("**/*.jpg")
+    )
+    strange = next((name for name in names if Path(name).parent.name not in cameras), None)
+    if strange is not None:
+        raise InputError(f"{images / strange}: lies in none of the folders left, right, rear")
+    if not names:
+        raise InputError(f"{images / part.name}: no image to localize")
+    return [f"{name} {cameras[Path(name).parent.name]}" for name in names]
+
+
+_MEGADEPTH, _CMU = "experiment=pixloc_megadepth", "experiment=pixloc_cmu"
+_TWO_SCALES = "refinement.multiscale=[4,1]"
+_AVERAGED = "refinement.average_observations=true"
+_FROM_POSES = (
+    *("refinement.num_dbs=5", "refinement.min_points_opt=100", "refinement.layer_indices=[0,1]"),
+    "refinement.point_selection=inliers",
+)
+
 _AACHEN = {
     "sfm": "sfm_superpoint+superglue",
     "queries": "*_time_queries_with_intrinsics.txt",
@@ -74,7 +124,14 @@ _AACHEN = {
     "reference_images": "images/images_upright",
     "descriptors": "aachen_tf-netvlad.h5",
     "name_parts": 1,
-    "pose_approximation": True,
+    "published": (
+        *(_MEGADEPTH, "refinement.num_dbs=3", _TWO_SCALES, "optimizer.num_iters=150"),
+        *("refinement.do_pose_approximation=true", "optimizer.pad=1"),
+    ),
+    "from_poses": (
+        *(_MEGADEPTH, *_FROM_POSES, _AVERAGED, "optimizer.num_iters=50", "optimizer.pad=1"),
+        "features.preprocessing.resize=1600",
+    ),
 }
 
 CMU_GROUPS = {
@@ -99,6 +156,8 @@ LAYOUTS = {
             listed="list_test.txt",
             results="pixloc_7scenes_{part}.txt",
             name_parts=2,
+            published=(_MEGADEPTH, "refinement.num_dbs=5", _TWO_SCALES),
+            from_poses=(_MEGADEPTH, *_FROM_POSES, _AVERAGED),
         ),
         DatasetLayout(
             name="Cambridge",
@@ -113,6 +172,8 @@ LAYOUTS = {
             listed="../list_query.txt",
             results="pixloc_Cambridge_{part}.txt",
             name_parts=2,
+            published=(_MEGADEPTH, "refinement.num_dbs=5", _TWO_SCALES, _AVERAGED),
+            from_poses=(_MEGADEPTH, *_FROM_POSES, _AVERAGED),
         ),
         DatasetLayout(name="Aachen", results="pixloc_Aachen.txt", **_AACHEN),  # type: ignore[arg-type]
         DatasetLayout(name="Aachen-v1.1", results="pixloc_Aachen-v1.1.txt", **_AACHEN),  # type: ignore[arg-type]
@@ -129,6 +190,10 @@ LAYOUTS = {
             logs="slice{part}/CMU_hloc_superpoint+superglue_netvlad10.txt_logs.pkl",
             results="pixloc_CMU_slice{part}.txt",
             name_parts=1,
+            list_queries=_cmu_queries,
+            submitted=True,
+            published=(_CMU, "refinement.num_dbs=2"),
+            from_poses=(_CMU, *_FROM_POSES),
         ),
         DatasetLayout(
             name="RobotCar",
@@ -145,6 +210,10 @@ LAYOUTS = {
             descriptors="robotcar_ov-ref_tf-netvlad.h5",
             results="pixloc_RobotCar_{part}.txt",
             name_parts=2,
+            list_queries=_robotcar_queries,
+            submitted=True,
+            published=(_CMU, "refinement.num_dbs=2"),
+            from_poses=(_CMU, *_FROM_POSES),
         ),
         DatasetLayout(
             name="own",
@@ -155,6 +224,8 @@ LAYOUTS = {
             pairs="pairs.txt",
             truth="truth",
             results="pixloc_own.txt",
+            published=(_MEGADEPTH, "refinement.num_dbs=5"),
+            from_poses=(_MEGADEPTH, *_FROM_POSES, _AVERAGED),
         ),
     )
 }
@@ -206,47 +277,9 @@ def parts_of(layout: DatasetLayout, roots: Roots, chosen: Sequence[str]) -> list
 
 
 def write_missing_queries(layout: DatasetLayout, part: Part, data: Path) -> None:
-    """Make the query lists that CMU and RobotCar come without from their intrinsics."""
-    if list(part.queries.parent.glob(part.queries.name)):
+    """Make the query list of a benchmark that comes without, from its intrinsics."""
+    if layout.list_queries is None or list(part.queries.parent.glob(part.queries.name)):
         return
-    if layout.name == "CMU":
-        lines = _cmu_queries(data, part.name)
-    elif layout.name == "RobotCar":
-        lines = _robotcar_queries(data, part.query_images, part.name)
-    else:
-        return
+    lines = layout.list_queries(data, part)
     part.queries.parent.mkdir(parents=True, exist_ok=True)
     write_text(part.queries, "".join(line + "\n" for line in lines))
-
-
-def _cmu_queries(data: Path, part: str) -> list[str]:
-    """Camera c0 or c1 is the third word of `img_00119_c1_1303398474779439us.jpg`."""
-    cameras = {fields[0]: fields[1:] for _, fields in data_lines(data / "intrinsics.txt")}
-    lines = []
-    for where, fields in data_lines(data / f"slice{part}" / f"test-images-slice{part}.txt"):
-        words = fields[0].split("_")
-        if len(words) < 3 or words[2] not in cameras:
-            raise ListError(f"{where}: {fields[0]} names none of the cameras {sorted(cameras)}")
-        lines.append(" ".join([fields[0], *cameras[words[2]]]))
-    return lines
-
-
-def _robotcar_queries(data: Path, images: Path, condition: str) -> list[str]:
-    """Images of 1024 x 1024 pixels without distortion, by the folder they lie in."""
-    cameras = {}
-    for side in ("left", "right", "rear"):
-        path = data / "intrinsics" / f"{side}_intrinsics.txt"
-        rows = [fields for _, fields in data_lines(path)]
-        if len(rows) < 4 or any(len(row) < 2 for row in rows[:4]):
-            raise ListError(f"{path}: expected 'fx', 'fy', 'cx' and 'cy' with a number each")
-        fx, fy, cx, cy = finite_numbers(str(path), [row[1] for row in rows[:4]]).tolist()
-        cameras[side] = f"PINHOLE 1024 1024 {fx:g} {fy:g} {cx:g} {cy:g}"
-    names = sorted(
-        path.relative_to(images).as_posix() for path in (images / condition).glob("**/*.jpg")
-    )
-    strange = next((name for name in names if Path(name).parent.name not in cameras), None)
-    if strange is not None:
-        raise InputError(f"{images / strange}: lies in none of the folders left, right, rear")
-    if not names:
-        raise InputError(f"{images / condition}: no image to localize")
-    return [f"{name} {cameras[Path(name).parent.name]}" for name in names]

@@ -1,7 +1,8 @@
 """Results against ground truth."""
 
 from pixloc_ros.evaluation.metrics import THRESHOLDS, PoseErrors
-from pixloc_ros.evaluation.report import Exhibit, as_html, as_json, as_table, comparison
+from pixloc_ros.evaluation.page import Exhibit, as_html
+from pixloc_ros.evaluation.report import as_json, as_table, comparison
 
 __all__ = [
     "THRESHOLDS",

@@ -168,7 +168,7 @@ def against(
     if not found.ok:
         raise InputError(f"the query cannot be timed, it was not localized: {found.reason}")
     model = localizer.map.model
-    near = localizer.visibility.visible_from(found.cam_from_map, view, 3)
+    near = localizer.candidates.visibility.visible_from(found.cam_from_map, view, 3)
     pairs = []
     for what, early in (("20 iterations at every level", False), ("stopping early", True)):
         original = Original(folder, model, images, near, network, 20, early)

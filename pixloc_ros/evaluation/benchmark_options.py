@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pixloc_ros.datasets.benchmarks import DatasetLayout
 from pixloc_ros.errors import InputError, require_range
 from pixloc_ros.features import FeatureNetwork, PyramidLevel, default_levels
 from pixloc_ros.localization import LocalizerOptions
@@ -175,42 +176,13 @@ def weights_of(experiment: str, training: Path) -> str | None:
     return str(file)
 
 
-_MEGADEPTH, _CMU = "experiment=pixloc_megadepth", "experiment=pixloc_cmu"
-_RETRIEVAL = {
-    "7Scenes": (_MEGADEPTH, "refinement.num_dbs=5", "refinement.multiscale=[4,1]"),
-    "Cambridge": (
-        *(_MEGADEPTH, "refinement.num_dbs=5", "refinement.multiscale=[4,1]"),
-        "refinement.average_observations=true",
-    ),
-    "Aachen": (
-        *(_MEGADEPTH, "refinement.num_dbs=3", "refinement.multiscale=[4,1]"),
-        *("refinement.do_pose_approximation=true", "optimizer.num_iters=150", "optimizer.pad=1"),
-    ),
-    "CMU": (_CMU, "refinement.num_dbs=2"),
-    "RobotCar": (_CMU, "refinement.num_dbs=2"),
-    "own": (_MEGADEPTH, "refinement.num_dbs=5"),
-}
-_POSES = (
-    *("refinement.num_dbs=5", "refinement.min_points_opt=100", "refinement.layer_indices=[0,1]"),
-    "refinement.point_selection=inliers",
-)
-
-
-def published_settings(benchmark: str, from_poses: bool) -> list[str]:
+def published_settings(layout: DatasetLayout, from_poses: bool) -> list[str]:
     """What PixLoc's authors ran a benchmark with, as overrides of `BenchmarkOptions`."""
-    name = benchmark.removesuffix("-v1.1")
-    settings = ["optimizer.num_iters=100", "start=retrieval"]
-    if not from_poses:
-        return [*settings, *_RETRIEVAL[name]]
-    averaged = str(name not in ("CMU", "RobotCar")).lower()
-    settings += [_RETRIEVAL[name][0], *_POSES, f"refinement.average_observations={averaged}"]
-    if name == "Aachen":
-        settings += ["optimizer.num_iters=50", "optimizer.pad=1"]
-        settings.append("features.preprocessing.resize=1600")
-    return settings
+    own = layout.from_poses if from_poses else layout.published
+    return ["optimizer.num_iters=100", "start=retrieval", *own]
 
 
-def options_of(benchmark: str, overrides: Sequence[str]) -> BenchmarkOptions:
+def options_of(layout: DatasetLayout, overrides: Sequence[str]) -> BenchmarkOptions:
     """Of `key=value` overrides, over what was published where that is to be run.
 
     Raises InputError.
@@ -219,7 +191,7 @@ def options_of(benchmark: str, overrides: Sequence[str]) -> BenchmarkOptions:
     if published[-1:] != ["procedure=published"]:
         return override(BenchmarkOptions(), overrides)
     starts = [entry for entry in overrides if entry.startswith("start=")]
-    settings = published_settings(benchmark, starts[-1:] == ["start=poses"])
+    settings = published_settings(layout, starts[-1:] == ["start=poses"])
     if starts:  # instead of the start that was published
         settings = [s for s in settings if s != "refinement.do_pose_approximation=true"]
     return override(BenchmarkOptions(), [*settings, *overrides])

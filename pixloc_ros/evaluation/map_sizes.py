@@ -157,7 +157,7 @@ def grow(pixmap: PixMap, count: int, output: Path) -> int:
 
 
 @dataclass(frozen=True)
-class _Query:
+class _Timed:
     """small: the map that was grown; first: its first reference in the large one."""
 
     small: Path
@@ -179,16 +179,16 @@ def _milliseconds(work: Callable[[], Any]) -> float:
 
 def _prepare(
     weights: str | None, options: LocalizerOptions, cache_mb: float, repeats: int
-) -> Callable[[_Query], SizeCost | InputError]:
+) -> Callable[[_Timed], SizeCost | InputError]:
     network = open_network(weights)
 
-    def answer(query: _Query) -> SizeCost | InputError:
+    def answer(query: _Timed) -> SizeCost | InputError:
         try:
             return cost(query)
         except InputError as error:
             return error
 
-    def cost(query: _Query) -> SizeCost:
+    def cost(query: _Timed) -> SizeCost:
         image = read_image(query.image)
         with PixMap(query.small) as pixmap:
             # memory for network and kernels is taken once, whatever the map
@@ -218,7 +218,7 @@ def _prepare(
 
             descriptor = localizer.map.describe(localizer.extract(image))
             searches = [
-                _milliseconds(lambda: localizer.index.search(descriptor, 10))
+                _milliseconds(lambda: localizer.candidates.index.search(descriptor, 10))
                 for _ in range(repeats)
             ]
             return SizeCost(
@@ -233,7 +233,7 @@ def _prepare(
                 opened - before,
                 resident_mb() - before,
                 read,
-                _recall(pixmap, localizer.index),
+                _recall(pixmap, localizer.candidates.index),
                 found.ok and away < 0.1,
             )
 
@@ -279,7 +279,7 @@ def size_costs(
         for size in sizes:
             grown = Path(folder) / f"{size}{SUFFIX}"
             first = resize(pixmap, size, grown, place)
-            query = _Query(pixmap.path, grown, first, image)
+            query = _Timed(pixmap.path, grown, first, image)
             with closing(spread(prepare, [query], 1)) as answers:
                 for _, answer in answers:
                     if isinstance(answer, Exception):

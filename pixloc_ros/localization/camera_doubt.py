@@ -17,8 +17,9 @@ from pixloc_ros.alignment import CameraCheck, SeenPoints, check_camera
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.localization.matching import MatchedView, Matches, guess_focal
 from pixloc_ros.localization.observations import LocalFrame
-from pixloc_ros.localization.patches import PatchFit
-from pixloc_ros.localization.refinement import Query
+from pixloc_ros.localization.patches import PatchFit, PatchRefinement
+from pixloc_ros.localization.refinement import Start
+from pixloc_ros.localization.views import Query
 
 FEWEST = 40
 """Points that may speak against the camera."""
@@ -34,6 +35,10 @@ see `judging.PATCH_FACTORS`.
 """
 
 
+SETTLING = 4
+"""Times, at most, that patches are looked for until a pose with another camera has settled."""
+
+
 @dataclass(frozen=True)
 class CameraDoubt:
     """What the camera of one view seems to be, and where it would then be.
@@ -45,6 +50,42 @@ class CameraDoubt:
     camera: Camera
     cam_from_map: Pose
     reason: str
+
+
+def seeming_camera(
+    patches: PatchRefinement,
+    queries: Sequence[Query],
+    start: Start,
+    rig_from_map: Pose,
+    fit: PatchFit | None,
+) -> str:
+    """Say which other camera more patches agree with; empty where what is said of it fits best.
+
+    rig_from_map: the answer, float64, from `start`. fit: of its patches, if they agree on one.
+    """
+    most, reason = 0 if fit is None else fit.agreeing, ""
+    for doubt in camera_doubts(queries, rig_from_map, start.matches, fit):
+        agreeing = _agreeing(patches, doubt, queries, start)
+        if agreeing > most:
+            most, reason = agreeing, doubt.reason
+    return reason
+
+
+def _agreeing(
+    patches: PatchRefinement, doubt: CameraDoubt, queries: Sequence[Query], start: Start
+) -> int:
+    """Points whose patches agree with what the camera of a view seems to be."""
+    seeming = list(queries)
+    seeming[doubt.view] = replace(queries[doubt.view], camera=doubt.camera)
+    rig_from_map = queries[doubt.view].cam_from_rig.inverse() @ doubt.cam_from_map
+    most = 0
+    # the pose comes of matches, and is as exact as they are
+    for _ in range(SETTLING):
+        _, found = patches.fit(seeming, start.references, rig_from_map)
+        if found is None or found.agreeing <= most:
+            break
+        most, rig_from_map = found.agreeing, found.rig_from_map
+    return most
 
 
 def camera_doubts(

@@ -13,7 +13,7 @@ from pixloc_ros.alignment import LinearSystem, condition_number, pose_covariance
 from pixloc_ros.geometry import Pose
 from pixloc_ros.localization.gating import GateOptions, InlierModel, gate
 from pixloc_ros.localization.patches import PatchFit
-from pixloc_ros.localization.refinement import Query, Solution
+from pixloc_ros.localization.refinement import Solution
 from pixloc_ros.localization.result import (
     InlierStatistics,
     LocalizationResult,
@@ -22,6 +22,7 @@ from pixloc_ros.localization.result import (
     Status,
 )
 from pixloc_ros.localization.spread import spread
+from pixloc_ros.localization.views import Query
 from pixloc_ros.mapping import PixMap
 
 PATCH_FACTORS = (3.3, 3.3)

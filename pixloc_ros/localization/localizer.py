@@ -6,17 +6,15 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from pixloc_ros.alignment import LMOptions
-from pixloc_ros.errors import InputError, require_range
-from pixloc_ros.features import RUNTIMES, Extractor, FeatureNetwork, ImageError, check_image
+from pixloc_ros.features import Extractor, FeatureNetwork
 from pixloc_ros.geometry import QUARTER_TURN, Camera, Pose, RobustKernel
-from pixloc_ros.localization.camera_doubt import CameraDoubt, camera_doubts
-from pixloc_ros.localization.gating import GateOptions
+from pixloc_ros.localization.camera_doubt import seeming_camera
+from pixloc_ros.localization.candidates import Candidates
 from pixloc_ros.localization.judging import Judge
 from pixloc_ros.localization.matching import (
     MIN_INLIERS,
@@ -25,68 +23,12 @@ from pixloc_ros.localization.matching import (
     Matches,
     poses_of_matches,
 )
+from pixloc_ros.localization.options import LocalizerOptions
 from pixloc_ros.localization.patches import PatchFit, PatchRefinement
-from pixloc_ros.localization.products import PRODUCTS
-from pixloc_ros.localization.refinement import Query, Refinement, Start
+from pixloc_ros.localization.refinement import Refinement, Start
 from pixloc_ros.localization.result import LocalizationResult, Prior, Refusal, Status
+from pixloc_ros.localization.views import MOST_VIEWS, Query, View, is_pose
 from pixloc_ros.mapping import FeatureStore, PixMap
-from pixloc_ros.retrieval import VisibilityIndex, open_index
-
-
-@dataclass
-class LocalizerOptions:
-    """How a query is localized. Angles in degrees, sizes in points.
-
-    runtime, product: what runs the network on a processor (`features.RUNTIMES`), and what compares
-    points (`products.PRODUCTS`); auto has `warm_up` take the fastest.
-
-    references: whose points are matched or aligned with. match_points: most points that are
-    matched. starts: poses of matches that are aligned. points: observations used for alignment.
-    patches: observations whose grey values are looked for at the end; 0 looks for none. turns:
-    whether an image that is not found is tried again on its sides and upside down.
-    hypotheses: of a vague prior. kernel_alpha, kernel_scale: see
-    `geometry.RobustKernel`.
-    """
-
-    references: int = 10
-    match_points: int = 4000
-    starts: int = 2
-    hypotheses: int = 4
-    points: int = 1200
-    patches: int = 4000
-    turns: bool = True
-    kernel_alpha: float = 0.0
-    kernel_scale: float = 0.1
-    runtime: str = "auto"
-    product: str = "auto"
-    lm: LMOptions = field(default_factory=LMOptions)
-    gate: GateOptions = field(default_factory=GateOptions)
-
-    def __post_init__(self) -> None:
-        require_range(self, 1, 1000, "references", "starts", "hypotheses")
-        require_range(self, 10, 100_000, "match_points", "points")
-        require_range(self, 0, 100_000, "patches")
-        require_range(self, -1000, 2, "kernel_alpha")
-        require_range(self, 1e-6, 1e6, "kernel_scale")
-        for name, known in (("runtime", RUNTIMES), ("product", PRODUCTS)):
-            value = getattr(self, name)
-            if value not in ("auto", *known):
-                raise InputError(f"{name} {value!r}: one of {', '.join(('auto', *known))}")
-
-
-MOST_VIEWS = 8
-"""Cameras whose images of a moment are aligned together."""
-
-SETTLING = 4
-"""Times, at most, that patches are looked for until a pose with another camera has settled."""
-
-VAGUE_PX = 50.0
-"""Standard deviation of a prior, in pixels, from which on others are drawn around it: where
-alignment from one start begins to fail (doc/starts.md)."""
-
-
-def _is_pose(pose: Pose) -> bool:
-    return not pose.shape and bool(pose.matrix().isfinite().all())
 
 
 class _Stopwatch:
@@ -100,19 +42,6 @@ class _Stopwatch:
             yield
         finally:
             self.ms[stage] = self.ms.get(stage, 0.0) + 1e3 * (time.perf_counter() - begun)
-
-
-@dataclass(frozen=True)
-class View:
-    """One camera's image of a moment.
-
-    image: (H, W) or (H, W, 3) RGB uint8. camera: its intrinsics, batch shape (). cam_from_rig:
-    where it is on the rig, whose frame is that of the first view's camera.
-    """
-
-    image: np.ndarray
-    camera: Camera
-    cam_from_rig: Pose = field(default_factory=lambda: Pose.identity(dtype=torch.float64))
 
 
 def share(
@@ -144,11 +73,9 @@ class Localizer:
         pixmap.require(network)
         self.map, self.network, self.cache_mb = pixmap, network, cache_mb
         self.options = options or LocalizerOptions()
-        self.index = open_index(pixmap)
-        self.visibility = VisibilityIndex(pixmap)
-        self._without: frozenset[int] = frozenset()
-        self._tracing = False
         options = self.options
+        self.candidates = Candidates.of(pixmap, options.references)
+        self._tracing = False
         self.extract, self.store = shared or share([pixmap], network, options, cache_mb)[0]
         self._refinement = Refinement(
             pixmap,
@@ -165,7 +92,7 @@ class Localizer:
     def leaving_out(self, references: Collection[int]) -> Localizer:
         """The same without some references, to see how others find what they show."""
         other = copy(self)
-        other._without = frozenset(references)
+        other.candidates = self.candidates.leaving_out(references)
         return other
 
     def traced(self) -> Localizer:
@@ -230,7 +157,7 @@ class Localizer:
         watch = _Stopwatch()
         begun = time.perf_counter()
         try:
-            if prior is not None and not _is_pose(prior.cam_from_map):
+            if prior is not None and not is_pose(prior.cam_from_map):
                 raise Refusal(Status.BAD_INPUT, "the prior pose is a batch, or not finite")
             if queries is None:
                 with watch("network"):
@@ -248,8 +175,8 @@ class Localizer:
         if not 0 < len(views) <= MOST_VIEWS:
             raise Refusal(Status.BAD_INPUT, f"{len(views)} views, 1 to {MOST_VIEWS} are aligned")
         for view in views:
-            self._check(view)
-        return [self._query(view) for view in views]
+            view.check()
+        return [Query.of(view, self.extract) for view in views]
 
     def _localize(
         self,
@@ -273,11 +200,11 @@ class Localizer:
                 return answer
         expected = prior.cam_from_map.to(torch.float64)
         with watch("references"):
-            seen = [self._seen(query, expected) for query in queries]
+            seen = [self.candidates.visible(query, expected) for query in queries]
         try:
             if not any(seen):
                 raise Refusal(Status.NO_REFERENCE, "no reference sees what the prior pose sees")
-            poses = self._hypotheses(prior, queries[0].camera)
+            poses = prior.hypotheses(self.options.hypotheses, queries[0].camera)
             answer = self._settle(watch, queries, Start(poses, tuple(map(tuple, seen))))
             if answer.ok or not search:
                 return answer
@@ -308,9 +235,9 @@ class Localizer:
             image, camera = np.ascontiguousarray(np.rot90(image)), camera.quarter_turn()
             mount = quarter @ mount
             with watch("network"):
-                turned = self._query(View(image, camera, mount))
+                turned = Query.of(View(image, camera, mount), self.extract)
             with watch("match"):
-                candidates = self._candidates(turned, references, [])
+                candidates = self.candidates.retrieved(turned, references, [])
                 if not candidates:
                     return None
                 matches = self._matcher.match(candidates, turned.pyramid)
@@ -330,33 +257,6 @@ class Localizer:
             return statistics.patch_share >= gate.min_patch_share
         return statistics.matches >= 2 * gate.matches
 
-    def _query(self, view: View) -> Query:
-        camera = view.camera.to("cpu", torch.float64)
-        pose = view.cam_from_rig.to("cpu", torch.float64)
-        return Query(view.image, self.extract(view.image), camera, pose)
-
-    def _seen(self, query: Query, rig_from_map: Pose) -> list[int]:
-        """References that cover what a view sees from a pose of the rig."""
-        pose = query.cam_from_rig @ rig_from_map
-        count = self.options.references
-        seen = self.visibility.visible_from(pose, query.camera, count + len(self._without))
-        return [r for r in seen if r not in self._without][:count]
-
-    def _hypotheses(self, prior: Prior, camera: Camera) -> Pose:
-        """The prior (1,), and where it is vague others (B,) drawn from its covariance."""
-        expected = prior.cam_from_map.to(torch.float64)
-        if prior.covariance is None or self.options.hypotheses == 1:
-            return expected[None]
-        covariance = prior.covariance.to(torch.float64)
-        turn = covariance[3:, 3:].diagonal().clamp(min=0).sum().sqrt()
-        if float(turn * camera.focal.mean()) < VAGUE_PX:
-            return expected[None]
-        generator = torch.Generator().manual_seed(0)
-        drawn = torch.randn(self.options.hypotheses, 6, generator=generator, dtype=torch.float64)
-        drawn[0] = 0.0
-        values, axes = torch.linalg.eigh(covariance)
-        return expected[None].perturb(drawn * values.clamp(min=0).sqrt() @ axes.T)
-
     def _search(
         self,
         watch: _Stopwatch,
@@ -367,7 +267,7 @@ class Localizer:
         """From matches with retrieved references, and with those `expected` to be around."""
         with watch("references"):
             candidates = [
-                self._candidates(query, references, seen)
+                self.candidates.retrieved(query, references, seen)
                 for query, seen in zip(queries, expected, strict=True)
             ]
         answer = self._by_matches(watch, queries, candidates)
@@ -375,7 +275,7 @@ class Localizer:
             return answer
         # what was retrieved may be a poor choice: the pose knows a better one
         with watch("references"):
-            around = [self._seen(query, answer.cam_from_map) for query in queries]
+            around = [self.candidates.visible(query, answer.cam_from_map) for query in queries]
         if all(set(a) <= set(b) for a, b in zip(around, candidates, strict=True)):
             return answer
         try:
@@ -397,17 +297,10 @@ class Localizer:
             matches, starts = self._match(queries, candidates)
         with watch("references"):
             seen = [
-                self._seen(query, starts[0]) or (known if matched is not None else [])
+                self.candidates.visible(query, starts[0]) or (known if matched is not None else [])
                 for query, matched, known in zip(queries, matches, candidates, strict=True)
             ]
         return self._settle(watch, queries, Start(starts, tuple(map(tuple, seen)), matches))
-
-    def _candidates(
-        self, query: Query, names: Sequence[str] | None, expected: Sequence[int]
-    ) -> list[int]:
-        count = self.options.references
-        retrieved = self._retrieve(self.map.describe(query.pyramid), names)
-        return list(dict.fromkeys([*expected[: (count + 1) // 2], *retrieved]))[:count]
 
     def _settle(
         self, watch: _Stopwatch, queries: Sequence[Query], start: Start
@@ -424,13 +317,13 @@ class Localizer:
         with watch("gate"):
             answer = self._judge.judge(answer)
             if answer.ok:
-                answer = self._doubted(answer, queries, start, fit)
+                answer = self._check_camera(answer, queries, start, fit)
         if not self._tracing:
             return answer
         trace = self._refinement.trace(solution, best, self._judge.thresholds)
         return replace(answer, trace=trace)
 
-    def _doubted(
+    def _check_camera(
         self,
         answer: LocalizationResult,
         queries: Sequence[Query],
@@ -440,54 +333,8 @@ class Localizer:
         """The answer, refused where patches agree more with another camera than is said."""
         if not self._patches.wanted():
             return answer
-        most, reason = 0 if fit is None else fit.agreeing, ""
-        for doubt in camera_doubts(queries, answer.cam_from_map, start.matches, fit):
-            agreeing = self._agreeing(doubt, queries, start)
-            if agreeing > most:
-                most, reason = agreeing, doubt.reason
+        reason = seeming_camera(self._patches, queries, start, answer.cam_from_map, fit)
         return replace(answer, status=Status.REJECTED, reason=reason) if reason else answer
-
-    def _agreeing(self, doubt: CameraDoubt, queries: Sequence[Query], start: Start) -> int:
-        """Points whose patches agree with what the camera of a view seems to be."""
-        seeming = list(queries)
-        seeming[doubt.view] = replace(queries[doubt.view], camera=doubt.camera)
-        rig_from_map = queries[doubt.view].cam_from_rig.inverse() @ doubt.cam_from_map
-        most = 0
-        # the pose comes of matches, and is as exact as they are
-        for _ in range(SETTLING):
-            _, found = self._patches.fit(seeming, start.references, rig_from_map)
-            if found is None or found.agreeing <= most:
-                break
-            most, rig_from_map = found.agreeing, found.rig_from_map
-        return most
-
-    def _check(self, view: View) -> None:
-        camera = view.camera
-        try:
-            image = check_image(view.image)
-        except ImageError as error:
-            raise Refusal(Status.BAD_INPUT, str(error)) from None
-        if camera.shape or not bool((camera.focal > 0).all() & camera.centre.isfinite().all()):
-            raise Refusal(Status.BAD_INPUT, "the camera is a batch, or not one at all")
-        if not _is_pose(view.cam_from_rig):
-            raise Refusal(Status.BAD_INPUT, "the pose on the rig is a batch, or not finite")
-        size = (image.shape[1], image.shape[0])
-        if tuple(camera.size.tolist()) != size:
-            wanted = "x".join(f"{v:g}" for v in camera.size.tolist())
-            raise Refusal(
-                Status.BAD_INPUT, f"image of {size[0]}x{size[1]} pixels, its camera has {wanted}"
-            )
-
-    def _retrieve(self, descriptor: torch.Tensor, names: Sequence[str] | None) -> list[int]:
-        if names is None:
-            count = self.options.references
-            found, _ = self.index.search(descriptor, count + len(self._without))
-            return [r for r in found if r not in self._without][:count]
-        numbers = [self.map.names.find(name) for name in names]
-        known = [number for number in numbers if number is not None]
-        if not known:
-            raise Refusal(Status.NO_REFERENCE, "none of the given references is in the map")
-        return known[: self.options.references]
 
     def _match(
         self, queries: Sequence[Query], candidates: Sequence[Sequence[int]]

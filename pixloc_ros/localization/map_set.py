@@ -12,9 +12,10 @@ import yaml
 
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import FeatureNetwork
-from pixloc_ros.localization.localizer import Localizer, LocalizerOptions, View, share
-from pixloc_ros.localization.refinement import Query
+from pixloc_ros.localization.localizer import Localizer, share
+from pixloc_ros.localization.options import LocalizerOptions
 from pixloc_ros.localization.result import LocalizationResult, Prior, Refusal, Status
+from pixloc_ros.localization.views import Query, View
 from pixloc_ros.mapping import SUFFIX, MapError, PixMap
 from pixloc_ros.sensors.frames import frame_name
 
@@ -274,6 +275,6 @@ def _likeness(submap: Submap, queries: Sequence[Query]) -> float:
     best = 0.0
     for query in queries:
         localizer = submap.localizer
-        _, cosines = localizer.index.search(localizer.map.describe(query.pyramid), 3)
+        _, cosines = localizer.candidates.index.search(localizer.map.describe(query.pyramid), 3)
         best = max(best, sum(cosines) / len(cosines))
     return best

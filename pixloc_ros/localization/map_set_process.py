@@ -23,7 +23,6 @@ import numpy as np
 
 from pixloc_ros.errors import InputError
 from pixloc_ros.localization import map_set_server
-from pixloc_ros.localization.localizer import View
 from pixloc_ros.localization.map_set_server import (
     Health,
     MapSetFacts,
@@ -34,6 +33,7 @@ from pixloc_ros.localization.map_set_server import (
 )
 from pixloc_ros.localization.pipeline import Outcome
 from pixloc_ros.localization.result import LocalizationResult, Prior
+from pixloc_ros.localization.views import View
 
 PATIENCE = 10.0
 """Seconds without an answer to a frame after which the process counts as hung."""

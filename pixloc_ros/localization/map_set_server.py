@@ -29,11 +29,13 @@ from pixloc_ros.alignment.kernels import backend
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import FeatureNetwork, open_network
 from pixloc_ros.geometry import Camera, Pose
-from pixloc_ros.localization.localizer import LocalizerOptions, View
 from pixloc_ros.localization.map_set import MapSet, require_own_frames
+from pixloc_ros.localization.options import LocalizerOptions
 from pixloc_ros.localization.pipeline import Decision
 from pixloc_ros.localization.result import LocalizationResult, Prior, Status
-from pixloc_ros.localization.run_file import RunError, RunWriter
+from pixloc_ros.localization.run_container import RunError
+from pixloc_ros.localization.run_file import RunWriter
+from pixloc_ros.localization.views import View
 from pixloc_ros.options import select_device, threads_beside_others
 
 SAY_EVERY = 5.0

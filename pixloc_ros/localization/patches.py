@@ -18,8 +18,8 @@ from pixloc_ros.alignment import (
 from pixloc_ros.features import grey_camera
 from pixloc_ros.geometry import Pose
 from pixloc_ros.localization.observations import LocalFrame, Observations, gather
-from pixloc_ros.localization.refinement import Query
 from pixloc_ros.localization.spread import spread
+from pixloc_ros.localization.views import Query
 from pixloc_ros.mapping import FeatureStore, PixMap
 
 SIMILAR = 0.7

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from pixloc_ros.geometry import Pose
-from pixloc_ros.localization.localizer import View
 from pixloc_ros.localization.motion import PoseEstimate
 from pixloc_ros.localization.result import LocalizationResult, Prior, Status
 from pixloc_ros.localization.tracker import FrameContext, State, Tracker, TrackerOptions
+from pixloc_ros.localization.views import View
 
 Localize = Callable[[Sequence[View], Prior | None, str], LocalizationResult]
 """As `MapSet.localize_views`: views, where they are expected, and in which frame."""

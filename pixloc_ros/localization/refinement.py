@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,31 +23,16 @@ from pixloc_ros.alignment import (
 )
 from pixloc_ros.alignment.kernels.packing import BLOCK
 from pixloc_ros.cuda_graphs import GraphedCallable
-from pixloc_ros.features import FeatureNetwork, ImagePyramid, grey_values
+from pixloc_ros.features import FeatureNetwork
 from pixloc_ros.geometry import Camera, Lens, Pose, RobustKernel
+from pixloc_ros.localization.fields import Fields, pack, unpack
 from pixloc_ros.localization.matching import Matches
 from pixloc_ros.localization.observations import LocalFrame, Observations, gather
+from pixloc_ros.localization.schedule import coarse_to_fine
 from pixloc_ros.localization.trace import Trace, Tracer
+from pixloc_ros.localization.views import Query
 from pixloc_ros.mapping import FeatureStore, PixMap
 from pixloc_ros.mapping.feature_store import take
-
-KEPT = 2
-"""Hypotheses that go on from a coarse level to the next, beside the prior itself."""
-
-
-@dataclass(frozen=True)
-class Query:
-    """A view and what the network made of it; camera and pose in float64."""
-
-    image: np.ndarray
-    pyramid: ImagePyramid
-    camera: Camera
-    cam_from_rig: Pose
-
-    @cached_property
-    def grey(self) -> Tensor:
-        """What patches are looked for in: see `features.grey_values`."""
-        return torch.from_numpy(grey_values(self.image))
 
 
 @dataclass(frozen=True)
@@ -97,13 +81,34 @@ class _Packing:
     from_prior: bool
     alone: bool
 
-    def sizes(self) -> list[int]:
-        return [
-            self.hypotheses * 12,
-            self.views * 12,
-            self.levels * self.views * Camera.NUMBERS,
-            self.views * self.room * 3,
-        ]
+    @property
+    def inputs(self) -> Fields:
+        """What goes to the device beside the features. Poses are flat, see `_flat`."""
+        return {
+            "begin": (self.hypotheses, 12),
+            "mounts": (self.views, 12),
+            "cameras": (self.levels, self.views, Camera.NUMBERS),
+            "points": (self.views, self.room, 3),
+        }
+
+    @property
+    def outputs(self) -> Fields:
+        """What comes back of each hypothesis; the points of the views one after the other."""
+        points = self.views * self.room
+        return {
+            "poses": (12,),
+            "before": (12,),
+            "failed": (),
+            "hessian": (6, 6),
+            "gradient": (6,),
+            "cost": (),
+            "pixels": (points, 2),
+            **dict.fromkeys(PER_POINT, (points,)),
+        }
+
+
+PER_POINT = ("squared", "valid", "confidence", "weight", "known")
+"""Numbers of each point; known: whether it was compared."""
 
 
 def _flat(pose: Pose) -> Tensor:
@@ -176,21 +181,21 @@ class Refinement:
         )
         points = torch.zeros(layout.views, layout.room, 3)
         rows = torch.full((layout.views, layout.room), -1, dtype=torch.long)
-        cameras = []
         for view, observed in enumerate(observations):
             points[view, : len(observed)] = (observed.points - frame.origin).float()
             rows[view, : len(observed)] = observed.rows
-        for level in range(layout.levels):
-            for query in queries:
-                scaled = query.pyramid.levels[level].camera(query.camera)
-                cameras.append(scaled.numbers())
-        numbers = torch.cat(
-            [
-                _flat(frame.from_map(start.poses)).flatten(),
-                torch.cat([_flat(q.cam_from_rig) for q in queries]).float(),
-                torch.cat(cameras).float(),
-                points.flatten(),
-            ]
+        cameras = [
+            torch.stack([q.pyramid.levels[level].camera(q.camera).numbers() for q in queries])
+            for level in range(layout.levels)
+        ]
+        numbers = pack(
+            layout.inputs,
+            {
+                "begin": _flat(frame.from_map(start.poses)),
+                "mounts": torch.stack([_flat(query.cam_from_rig) for query in queries]),
+                "cameras": torch.stack(cameras),
+                "points": points,
+            },
         )
         maps = [
             part
@@ -209,21 +214,23 @@ class Refinement:
         return replace(solution, tracer=tracer)
 
     def _problem(
-        self, level: int, layout: _Packing, parts: Sequence[Tensor], rows: Tensor, maps: Sequence
+        self,
+        level: int,
+        layout: _Packing,
+        inputs: Mapping[str, Tensor],
+        rows: Tensor,
+        maps: Sequence[Tensor],
     ) -> AlignmentProblem | RigProblem:
-        _, mounts, cameras, points = parts
         problems = []
         for view in range(layout.views):
-            number = level * layout.views + view
             known = rows[view].clamp(min=0)
             confidence = take(self._store.confidence[level], known).float()
-            numbers = cameras.view(-1, Camera.NUMBERS)[number]
             at = 2 * (view * layout.levels + level)
             problems.append(
                 AlignmentProblem(
                     QueryMap.of(maps[at], maps[at + 1]),
-                    Camera.from_numbers(numbers, layout.lenses[view]),
-                    points.view(layout.views, 1, layout.room, 3)[view],
+                    Camera.from_numbers(inputs["cameras"][level, view], layout.lenses[view]),
+                    inputs["points"][view][None],
                     take(self._store.features[level], known)[None],
                     confidence[None],
                     ((rows[view] >= 0) & (confidence > 0))[None],
@@ -232,65 +239,46 @@ class Refinement:
             )
         if layout.alone:
             return problems[0]
-        return RigProblem(tuple(problems), tuple(map(_pose, mounts.view(-1, 12))))
-
-    def _align(
-        self,
-        problems: Sequence[AlignmentProblem | RigProblem],
-        levels: range,
-        poses: Pose,
-        tracer: Tracer | None,
-        parents: Sequence[int],
-    ) -> LMResult:
-        chosen = [problems[level] for level in levels]
-        damping = [self._damping[level] for level in levels]
-        if tracer is None:
-            return align(chosen, poses, damping, self._lm)
-        return tracer.align(chosen, poses, damping, self._lm, levels, parents)
+        return RigProblem(tuple(problems), tuple(map(_pose, inputs["mounts"])))
 
     def _solve(
         self, numbers: Tensor, rows: Tensor, *more: Any, tracer: Tracer | None = None
     ) -> tuple[Tensor, ...]:
-        """All of an alignment in one go, on the device.
-
-        Matches are as good as the cells they were found in: their poses start there. A prior
-        may be far off: it goes through the coarser levels first, with others around it where it
-        is vague, and the best go on. Those levels can also lead a good one astray, so it enters
-        the race anew at each.
-        """
+        """All of an alignment in one go, on the device."""
         layout: _Packing
         *maps, layout = more
-        parts = numbers.split(layout.sizes())
+        inputs = unpack(layout.inputs, numbers)
         problems = [
-            self._problem(level, layout, parts, rows, maps) for level in range(layout.levels)
+            self._problem(level, layout, inputs, rows, maps) for level in range(layout.levels)
         ]
-        begin = _pose(parts[0].view(-1, 12))
-        fine, last = max(layout.levels - 2, 0), layout.levels - 1
-        poses, parents = begin, [-1] * len(begin)
-        for level in range(fine if layout.from_prior else 0):
-            moved = self._align(problems, range(level, level + 1), poses, tracer, parents)
-            cost = torch.where(moved.failed, math.inf, moved.cost)
-            best = cost.argsort()[:KEPT]
-            poses = Pose.cat([begin[:1], moved.pose[best]])
-            if tracer is not None:
-                parents = [-1, *best.tolist()]
-        lost = torch.zeros_like(poses.translation[:, 0], dtype=torch.bool)
-        if fine < last:
-            coarse = self._align(problems, range(fine, last), poses, tracer, parents)
-            poses, lost, parents = coarse.pose, coarse.failed, list(range(len(coarse.pose)))
-        result = self._align(problems, range(last, last + 1), poses, tracer, parents)
-        system = result.system
-        known = (rows >= 0) & (
-            take(self._store.confidence[last], rows.flatten().clamp(min=0)).view_as(rows) > 0
-        )
-        # one tensor: one word to the host
-        answer = [
-            _flat(result.pose), _flat(poses), (result.failed | lost)[:, None],
-            system.hessian.flatten(1), system.gradient, system.cost[:, None],
-            system.pixels.flatten(1), system.squared, system.valid, system.confidence,
-            system.weight, known.flatten()[None].expand(len(lost), -1),
-        ]  # fmt: skip
-        return (torch.cat([part.float() for part in answer], 1),)
+
+        def align_levels(levels: range, poses: Pose, parents: Tensor) -> LMResult:
+            chosen = [problems[level] for level in levels]
+            damping = [self._damping[level] for level in levels]
+            if tracer is None:
+                return align(chosen, poses, damping, self._lm)
+            return tracer.align(chosen, poses, damping, self._lm, levels, parents)
+
+        begin = _pose(inputs["begin"])
+        aligned = coarse_to_fine(align_levels, layout.levels, begin, layout.from_prior)
+        system = aligned.result.system
+        finest = take(self._store.confidence[-1], rows.flatten().clamp(min=0)).view_as(rows)
+        known = ((rows >= 0) & (finest > 0)).flatten()
+        answer = {
+            "poses": _flat(aligned.result.pose),
+            "before": _flat(aligned.before),
+            "failed": aligned.failed,
+            "hessian": system.hessian,
+            "gradient": system.gradient,
+            "cost": system.cost,
+            "pixels": system.pixels,
+            "squared": system.squared,
+            "valid": system.valid,
+            "confidence": system.confidence,
+            "weight": system.weight,
+            "known": known[None].expand(len(aligned.failed), -1),
+        }
+        return (pack(layout.outputs, answer),)
 
     def trace(self, solution: Solution, best: int, thresholds: Sequence[float]) -> Trace:
         """The way of one hypothesis of a solution that was traced.
@@ -328,28 +316,23 @@ class Refinement:
         observations: tuple[Observations, ...],
         start: Start,
     ) -> Solution:
-        count = layout.views * layout.room
-        sizes = [12, 12, 1, 36, 6, 1, 2 * count, count, count, count, count, count]
-        (
-            poses, before, failed, hessian, gradient, cost, pixels, squared, valid, confidence,
-            weight, known,
-        ) = answer.split(sizes, 1)  # fmt: skip
+        part = unpack(layout.outputs, answer)
         real = _without_padding([len(o) for o in observations], layout.room)
         return Solution(
-            poses=_pose(poses),
-            before=_pose(before),
-            failed=failed[:, 0] > 0,
+            poses=_pose(part["poses"]),
+            before=_pose(part["before"]),
+            failed=part["failed"] > 0,
             system=LinearSystem(
-                hessian=hessian.unflatten(1, (6, 6)),
-                gradient=gradient,
-                cost=cost[:, 0],
-                pixels=pixels.unflatten(1, (count, 2))[:, real],
-                squared=squared[:, real],
-                valid=valid[:, real] > 0,
-                confidence=confidence[:, real],
-                weight=weight[:, real],
+                hessian=part["hessian"],
+                gradient=part["gradient"],
+                cost=part["cost"],
+                pixels=part["pixels"][:, real],
+                squared=part["squared"][:, real],
+                valid=part["valid"][:, real] > 0,
+                confidence=part["confidence"][:, real],
+                weight=part["weight"][:, real],
             ),
-            compared=int(known[0].sum()),
+            compared=int(part["known"][0].sum()),
             frame=frame,
             observations=observations,
             start=start,

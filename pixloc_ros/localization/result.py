@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixloc_ros.geometry import Pose
+from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.localization.trace import Trace
 
 
@@ -65,6 +65,11 @@ class Reprojections:
     residual: np.ndarray
 
 
+VAGUE_PX = 50.0
+"""Standard deviation of a prior, in pixels, from which on others are drawn around it: where
+alignment from one start begins to fail (doc/starts.md)."""
+
+
 @dataclass(frozen=True)
 class Prior:
     """Where the camera is expected: cam_from_map, batch shape (), and how sure that is.
@@ -75,6 +80,23 @@ class Prior:
 
     cam_from_map: Pose
     covariance: Tensor | None = None
+
+    def hypotheses(self, count: int, camera: Camera) -> Pose:
+        """Poses to start from, (B,): the prior itself, and where it is vague for this camera up to
+        `count` in all, drawn from its covariance.
+        """
+        expected = self.cam_from_map.to(torch.float64)
+        if self.covariance is None or count == 1:
+            return expected[None]
+        covariance = self.covariance.to(torch.float64)
+        turn = covariance[3:, 3:].diagonal().clamp(min=0).sum().sqrt()
+        if float(turn * camera.focal.mean()) < VAGUE_PX:
+            return expected[None]
+        generator = torch.Generator().manual_seed(0)
+        drawn = torch.randn(count, 6, generator=generator, dtype=torch.float64)
+        drawn[0] = 0.0
+        values, axes = torch.linalg.eigh(covariance)
+        return expected[None].perturb(drawn * values.clamp(min=0).sqrt() @ axes.T)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class _Stage:
     start.
     """
 
-    parents: list[int]
+    parents: Tensor
     steps: list[tuple[int, Pose, LinearSystem]]
 
 
@@ -80,10 +80,10 @@ class Tracer:
         dampings: Sequence[Tensor],
         options: LMOptions,
         levels: Sequence[int],
-        parents: Sequence[int],
+        parents: Tensor,
     ) -> LMResult:
-        """As `alignment.align`. parents: of each hypothesis in the stage before, or -1."""
-        stage = _Stage(list(parents), [])
+        """As `alignment.align`. parents: (B,) of each hypothesis in the stage before, or -1."""
+        stage = _Stage(parents, [])
 
         def keep(index: int, _: int, system: LinearSystem, delta: Tensor, moved: Pose) -> None:
             # where the system was made, which a rejected step does not leave
@@ -111,7 +111,7 @@ class Tracer:
                     for level, pose, system in stage.steps
                 ]
             )
-            best = stage.parents[best]
+            best = int(stage.parents[best])
             if best < 0:
                 break
         found: list[Step] = []

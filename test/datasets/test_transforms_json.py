@@ -59,7 +59,7 @@ def test_intrinsics(images):
     assert camera.centre.tolist() == [41, 30]
     assert camera.distortion[0] == 0.1
     fisheye, _ = read(images, [frame("images/a")], camera_model="OPENCV_FISHEYE", k3=0.01)
-    assert fisheye.fisheye
+    assert fisheye.lens.equidistant
 
 
 def test_mistakes(images):

@@ -188,7 +188,7 @@ def test_references_apart_from_the_others_are_left_out(minis, monkeypatch):
     model = read_colmap(part.sfm)
 
     def tasks(*settings):
-        options = options_of("Cambridge", ["procedure=published", *settings])
+        options = options_of(LAYOUTS["Cambridge"], ["procedure=published", *settings])
         return tasks_of(part, options, model, 1, None)
 
     everything = tasks()[0].references
@@ -204,16 +204,16 @@ def test_references_apart_from_the_others_are_left_out(minis, monkeypatch):
 
 def test_what_was_published_for_each_benchmark():
     for name in LAYOUTS:
-        assert options_of(name, ["procedure=published"]).experiment.startswith("pixloc_")
-        found = options_of(name, ["procedure=published", "start=poses"])
+        assert options_of(LAYOUTS[name], ["procedure=published"]).experiment.startswith("pixloc_")
+        found = options_of(LAYOUTS[name], ["procedure=published", "start=poses"])
         assert found.refinement.layer_indices == [0, 1]
         assert found.refinement.point_selection == "inliers"
-    aachen = options_of("Aachen-v1.1", ["procedure=published"])
+    aachen = options_of(LAYOUTS["Aachen-v1.1"], ["procedure=published"])
     assert (aachen.start, aachen.optimizer.num_iters) == ("approximation", 150)
-    assert options_of("Aachen", ["procedure=published", "start=priors"]).start == "priors"
-    assert options_of("CMU", ["procedure=published", "refinement.num_dbs=7"]).refinement == (
-        replace(options_of("CMU", ["procedure=published"]).refinement, num_dbs=7)
-    )
+    assert options_of(LAYOUTS["Aachen"], ["procedure=published", "start=priors"]).start == "priors"
+    plain = options_of(LAYOUTS["CMU"], ["procedure=published"])
+    more = options_of(LAYOUTS["CMU"], ["procedure=published", "refinement.num_dbs=7"])
+    assert more.refinement == replace(plain.refinement, num_dbs=7)
 
 
 def test_several_image_scales_make_another_map(minis, tmp_path):
@@ -385,7 +385,7 @@ def test_a_model_that_is_made_anew_has_a_map_of_its_own(room, tmp_path):
         kept = np.arange(len(whole.names)) < count
         model = subset(whole, kept, np.ones(len(whole.points), bool))
         write_colmap(model, roots.outputs / "sfm")
-        files.append(map_of(part, tmp_path / "maps", None, options_of("own", []), "cpu"))
+        files.append(map_of(part, tmp_path / "maps", None, options_of(LAYOUTS["own"], []), "cpu"))
         with PixMap(files[-1]) as pixmap:
             assert len(pixmap.names) == count
     assert len(set(files)) == 3  # the files' times are another's, too

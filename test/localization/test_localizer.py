@@ -175,7 +175,7 @@ def test_a_wrong_prior_leads_to_matches_with_what_it_sees(localizer, frame, monk
     prior = turned @ frame.truth
     localizer.localize(image, frame.camera, Prior(prior))
     count = localizer.options.references
-    seen = localizer.visibility.visible_from(prior, frame.camera, count)
+    seen = localizer.candidates.visibility.visible_from(prior, frame.camera, count)
     assert seen
     assert used[1][: count // 2] == seen[: count // 2]
     rest = [r for r in used[0] if r not in seen[: count // 2]]

@@ -29,7 +29,7 @@ def matched(room, localizer):
     frame = room.sequence.frames[4]
     image = read_image(room.sequence.images / frame.name)
     pyramid = extract_pyramid(localizer.network, image, localizer.map.header.levels)
-    references, _ = localizer.index.search(localizer.map.describe(pyramid), 10)
+    references, _ = localizer.candidates.index.search(localizer.map.describe(pyramid), 10)
     return (
         frame,
         Matcher(localizer.store, len(localizer.map), 4000).match(references, pyramid),

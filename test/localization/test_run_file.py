@@ -14,7 +14,7 @@ from pixloc_ros.datasets import read_poses
 from pixloc_ros.features import read_image
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.localization import Decision, Prior, RunError, RunFile, RunWriter, View
-from pixloc_ros.localization.run_file import FIRST_LINE
+from pixloc_ros.localization.run_container import FIRST_LINE
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_what_is_written_is_read(tracing, frame, tmp_path):
     assert two.facts["reason"] == refused.reason
     # gray, and too large to keep as it was
     assert two.views[0].image.shape == (720, 960, 3)
-    assert two.views[0].camera.fisheye
+    assert two.views[0].camera.lens.equidistant
     assert two.views[0].shrunk.size.tolist() == [960, 720]
 
 

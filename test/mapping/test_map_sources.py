@@ -26,12 +26,12 @@ from pixloc_ros.features import read_image
 from pixloc_ros.geometry import Pose
 from pixloc_ros.mapping import PixMap, read_colmap
 from pixloc_ros.mapping.depth_points import add_depth_points
+from pixloc_ros.mapping.sfm import find_images
 from pixloc_ros.mapping.sources import Source, Work
 from pixloc_ros.mapping.sources.bag import extract_depth
 from pixloc_ros.mapping.sources.depth import DepthFolder
 from pixloc_ros.mapping.sources.source import claim
 from pixloc_ros.mapping.sparse_model import subset
-from pixloc_ros.mapping.structure import find_images
 
 
 def build(capsys, *arguments):

@@ -128,7 +128,7 @@ def test_clicking_a_camera_shows_its_picture(room, serve, browser):
     viewer = serve(images=room.root / "images")
     page = Page(browser, viewer, width=1000)
     client = next(iter(viewer._server.get_clients().values()))
-    target = viewer._centres[5] - viewer._origin
+    target = viewer.scene.centres[5] - viewer.scene.origin
     pose = viewer.pixmap.poses[5].inverse()
     # from behind the camera, looking along with it: its four edges meet in the middle
     behind = target - 0.5 * pose.rotation[:, 2].numpy()
@@ -305,10 +305,10 @@ def test_pictures_outside_of_their_folder_are_not_shown(serve, tmp_path, monkeyp
     viewer = serve(images=tmp_path / "images")
     camera = viewer.pixmap.cameras[0]
     for name in ("../outside.png", str(outside)):
-        image, note = viewer._picture(name, camera)
+        image, note = viewer.map_panel.picture(name, camera)
         assert image is None
         assert "leads out" in note
-    assert "no such image" in viewer._picture("a.png", camera)[1]
+    assert "no such image" in viewer.map_panel.picture("a.png", camera)[1]
 
 
 def test_many_points_are_thinned(room, serve, monkeypatch):

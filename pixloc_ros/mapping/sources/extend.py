@@ -11,10 +11,10 @@ import numpy as np
 from pixloc_ros.errors import InputError
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.mapping.frame import LEAST
+from pixloc_ros.mapping.sfm import find_images
 from pixloc_ros.mapping.sources.hloc import HlocFeatures
 from pixloc_ros.mapping.sources.poses import triangulate
 from pixloc_ros.mapping.sources.source import Source, Work
-from pixloc_ros.mapping.structure import find_images
 from pixloc_ros.sensors import read_image
 
 Locate = Callable[[np.ndarray, Camera], "tuple[Pose | None, str]"]

@@ -9,8 +9,8 @@ from pathlib import Path
 from pixloc_ros.datasets.hloc_features import read_keypoints, read_matches
 from pixloc_ros.identity import Identity, identity_of
 from pixloc_ros.left_out import LeftOut
+from pixloc_ros.mapping.sfm import LocalFeatures
 from pixloc_ros.mapping.sources.source import Work
-from pixloc_ros.mapping.structure import LocalFeatures
 
 
 @dataclass(frozen=True)

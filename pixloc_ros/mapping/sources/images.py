@@ -12,11 +12,11 @@ import torch
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import default_levels, extract_pyramid
 from pixloc_ros.geometry import Camera
+from pixloc_ros.mapping.sfm import SfmWorkspace, find_images, prepare
 from pixloc_ros.mapping.sources.frame import MapFrame
 from pixloc_ros.mapping.sources.hloc import HlocFeatures
 from pixloc_ros.mapping.sources.source import Source, Work, claim
 from pixloc_ros.mapping.sparse_model import read_colmap
-from pixloc_ros.mapping.structure import SfmWorkspace, find_images
 from pixloc_ros.sensors import read_image
 
 
@@ -36,15 +36,15 @@ class FromImages:
         cameras = None if self.camera is None else dict.fromkeys(names, self.camera)
         claim(work.folder)
         workspace = SfmWorkspace(work.folder, self.images, names, cameras)
-        workspace.prepare({"known": self.known.identity() if self.known else None})
+        prepared = prepare(workspace, {"known": self.known.identity() if self.known else None})
         read = self.known.read(names, work) if self.known else None
         with work.stages("finding the frame"):
             move = self.frame.prepare(self.images, names, work.say)
         with work.stages("matching"):
-            workspace.match(lambda: self._apart_by_looks(work, names), read)
+            matched = prepared.match(lambda: self._apart_by_looks(work, names), read)
         with work.stages("mapping"):
-            model = workspace.map_images()
-        work.say(workspace.registration(model, len(left_out)).as_text())
+            model = matched.map_images()
+        work.say(matched.registration(model, len(left_out)).as_text())
         if model.num_reg_images() < 0.5 * len(names):
             raise InputError(
                 f"{self.images}: only {model.num_reg_images()} of {len(names)} images hang "

@@ -13,10 +13,10 @@ from pixloc_ros.errors import InputError
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.left_out import LeftOut
 from pixloc_ros.mapping.frame import LEAST
+from pixloc_ros.mapping.sfm import SfmWorkspace, adjust, apart_by_poses, prepare, unfit
 from pixloc_ros.mapping.sources.hloc import HlocFeatures
 from pixloc_ros.mapping.sources.source import Source, Work, claim
 from pixloc_ros.mapping.sparse_model import SparseModel, read_colmap
-from pixloc_ros.mapping.structure import SfmWorkspace, adjust, apart_by_poses, unfit
 from pixloc_ros.sensors import ImageError, read_image, require_size
 
 
@@ -61,13 +61,14 @@ def triangulate(
     claim(work.folder)
     workspace = SfmWorkspace(work.folder, images, names, cameras)
     numbers = {name: poses[name].matrix().tolist() for name in names}
-    workspace.prepare({"poses": numbers, "known": known.identity() if known else None})
+    facts = {"poses": numbers, "known": known.identity() if known else None}
+    prepared = prepare(workspace, facts)
     read = known.read(names, work) if known else None
     with work.stages("matching"):
-        workspace.match(lambda: apart_by_poses([poses[name] for name in names]), read)
+        matched = prepared.match(lambda: apart_by_poses([poses[name] for name in names]), read)
     with work.stages("triangulating"):
-        model = workspace.triangulate(poses)
-    work.say(workspace.registration(model, len(poses) - len(names)).as_text())
+        model = matched.triangulate(poses)
+    work.say(matched.registration(model, len(poses) - len(names)).as_text())
     if adjusted:
         with work.stages("adjusting"):
             adjust(model)

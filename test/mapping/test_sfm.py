@@ -20,7 +20,7 @@ from driving import worst
 from pixloc_ros.cli.main import main
 from pixloc_ros.mapping import ModelError, PixMap, read_colmap
 from pixloc_ros.mapping.frame import scale_upright, to_positions
-from pixloc_ros.mapping.structure import find_images
+from pixloc_ros.mapping.sfm import find_images
 
 
 def bag_command(root, output, *more):
