@@ -399,5 +399,7 @@ def _open(path: Path) -> h5py.File:
     version = file.attrs.get("version")
     if version != VERSION:
         file.close()
-        raise MapError(f"{path}: map version {version}, this program reads version {VERSION}")
+        raise MapError(
+            f"{path}: map version {version}, this program reads version {VERSION}: build it again"
+        )
     return file

@@ -89,7 +89,7 @@ def localization_status(
 
 
 def input_status(name: str, arrivals: Arrivals, dropped: int, problem: str) -> DiagnosticStatus:
-    """The task `input`: image rate in Hz, stamp delay in seconds, frames that were left out.
+    """The task `input`: image rate in Hz, stamp delay in seconds, images that newer ones replaced.
 
     problem: what is wrong besides what the images themselves show.
     """

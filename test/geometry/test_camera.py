@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch.autograd.functional import jacobian
 
 from pixloc_ros.geometry import Camera, CameraError, Lens
+from pixloc_ros.geometry.camera import MODELS
 from pixloc_ros.geometry.distortion import COEFFICIENTS, tilt
 
 PARAMS = {
@@ -37,6 +38,10 @@ PARAMS = {
     "EUCM": [300.0, 310.0, 322.0, 239.0, 0.6, 1.1],
 }
 models = pytest.mark.parametrize("model", PARAMS)
+
+
+def test_no_model_is_left_out():
+    assert set(PARAMS) == set(MODELS)
 
 
 def camera_of(model):

@@ -115,7 +115,7 @@ def test_where_none_is_found_alignment_has_the_last_word(localizer, frames, monk
     image, frame = frames[0]
     flat = np.full_like(image, 128)
     monkeypatch.setattr(
-        "pixloc_ros.localization.refinement.grey_values", lambda _: flat[..., 0].astype(np.float32)
+        "pixloc_ros.localization.views.grey_values", lambda _: flat[..., 0].astype(np.float32)
     )
     answer = localizer.localize(image, frame.camera, Prior(frame.truth))
     assert answer.ok
