@@ -271,7 +271,7 @@ def test_a_client_that_vanishes(serve, browser, recorded):
         tab.goto(viewer.address)
         tab.get_by_text("references,").wait_for(timeout=60_000)
         context.close()
-        viewer.show_frame(1)
+        viewer.run_panel.show_frame(1)
         page = Page(browser, viewer)
         page.wait(lambda: run[1].name in page.text())
         page.close()

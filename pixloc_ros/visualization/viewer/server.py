@@ -61,10 +61,10 @@ class Viewer:
         )
         self.scene = MapScene(self._server, pixmap, budget)
         self.map_panel = MapPanel(self._server, self.scene, pixmap, images, lock)
-        run_panel = None
+        self.run_panel: RunPanel | None = None
         if run is not None:
-            run_panel = RunPanel(self._server, self.scene, run, follow, lock, self._stop)
-        SavePanel(self._server, run_panel, lock)
+            self.run_panel = RunPanel(self._server, self.scene, run, follow, lock, self._stop)
+        SavePanel(self._server, self.run_panel, lock)
 
     def wait(self) -> None:
         """Until Ctrl-C."""
