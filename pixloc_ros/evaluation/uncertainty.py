@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
-from scipy.stats import chi2
+from scipy.special import chdtri
 from torch import Tensor
 
 from pixloc_ros.errors import InputError
@@ -19,6 +18,11 @@ from pixloc_ros.localization import LocalizationResult, Localizer
 
 LEVELS = (0.5, 0.9, 0.95)
 """Probabilities of the ellipsoids whose coverage is reported."""
+
+
+def _quantile(level: float) -> float:
+    """Of the chi-squared distribution with six degrees of freedom."""
+    return float(chdtri(6, 1 - level))
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Claims:
     def coverage(self) -> tuple[float, ...]:
         """Share of the errors inside the ellipsoids that should hold `LEVELS` of them."""
         nees = self.nees()
-        return tuple(float(np.mean(nees <= chi2.ppf(level, 6))) for level in LEVELS)
+        return tuple(float(np.mean(nees <= _quantile(level))) for level in LEVELS)
 
 
 def _error(estimate: Pose, truth: Pose) -> np.ndarray:
@@ -85,7 +89,7 @@ def as_lines(claims: Claims) -> list[str]:
     return [
         f"answers with a covariance: {len(claims)}",
         f"NEES: mean {nees.mean():.2f}, median {np.median(nees):.2f} "
-        f"(true claims: 6.00, {chi2.median(6):.2f})",
+        f"(true claims: 6.00, {_quantile(0.5):.2f})",
         f"inside the ellipsoids: {told}",
     ]
 
@@ -103,7 +107,7 @@ def fit(claims: Claims) -> tuple[float, float]:
     if len(claims) < FEWEST:
         raise InputError(f"too few answers to calibrate with: {len(claims)}, {FEWEST} are needed")
     factors = _likeliest(claims)
-    outer = np.quantile(claims.scaled(*factors).nees(), LEVELS[-1]) / chi2.ppf(LEVELS[-1], 6)
+    outer = np.quantile(claims.scaled(*factors).nees(), LEVELS[-1]) / _quantile(LEVELS[-1])
     translation, rotation = (factors * max(1.0, outer) ** 0.5).tolist()
     if not (math.isfinite(translation) and math.isfinite(rotation)):
         raise InputError("the errors are not finite: nothing can be calibrated with them")
@@ -114,6 +118,9 @@ def _likeliest(claims: Claims) -> np.ndarray:
     def surprise(logs: np.ndarray) -> float:
         """Mean negative log-likelihood, without what does not depend on the factors."""
         return float(0.5 * claims.scaled(*np.exp(logs)).nees().mean() + 3 * logs.sum())
+
+    # takes as long to import as numpy, and few commands come here
+    from scipy.optimize import minimize
 
     found = minimize(surprise, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-4})
     return np.exp(found.x)

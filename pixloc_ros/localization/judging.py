@@ -174,12 +174,24 @@ class Judge:
             strict=True,
         )
         answer = []
-        for query, (pixels, squared, valid) in zip(queries, parts, strict=True):
+        pose = solution.frame.to_map(solution.poses[best])
+        for query, seen_there, (pixels, squared, valid) in zip(
+            queries, solution.observations, parts, strict=True
+        ):
             maps = query.pyramid.levels[-1]
             scale = torch.tensor(maps.scale, dtype=torch.float64)
             seen = (pixels[valid].double() + maps.offset) / scale
             share = squared[valid] / self.inliers.threshold
-            answer.append(Reprojections(seen.float().numpy(), share.float().numpy()))
+            inside = (query.cam_from_rig @ pose).transform(seen_there.points[valid])
+            answer.append(
+                Reprojections(
+                    seen.float().numpy(),
+                    share.float().numpy(),
+                    seen_there.point[valid.numpy()],
+                    seen_there.reference[valid.numpy()],
+                    inside[:, 2].float().numpy(),
+                )
+            )
         return tuple(answer)
 
     def _ambiguity(self, inliers: torch.Tensor, system: LinearSystem, best: int) -> str:

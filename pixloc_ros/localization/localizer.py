@@ -15,6 +15,7 @@ from pixloc_ros.features import Extractor, FeatureNetwork
 from pixloc_ros.geometry import QUARTER_TURN, Camera, Pose, RobustKernel
 from pixloc_ros.localization.camera_doubt import seeming_camera
 from pixloc_ros.localization.candidates import Candidates
+from pixloc_ros.localization.gating import InlierModel
 from pixloc_ros.localization.judging import Judge
 from pixloc_ros.localization.matching import (
     MIN_INLIERS,
@@ -100,6 +101,15 @@ class Localizer:
         other = copy(self)
         other._tracing = True
         return other
+
+    def leave_out_points(self, gone: np.ndarray) -> None:
+        """Go on without some points of the map, (P,) bool, instead of those left out before."""
+        self.store.leave_out(gone)
+
+    @property
+    def inliers(self) -> InlierModel:
+        """What separates inliers from chance at the finest level of the map."""
+        return self._judge.inliers
 
     def choose(self) -> list[str]:
         """Take what is fastest on this machine; what that is and why, to be logged.

@@ -126,8 +126,10 @@ class MapSetProcess:
                 return result
 
     def keep(self, stamp: float, outcome: Outcome) -> None:
-        """Record the last answer, and what became of it, where a recording was asked for."""
-        if self._child is not None and self.facts is not None and self.facts.record:
+        """Record the last answer and what became of it, and learn from it, if that is wanted."""
+        learns = self._settings is not None and self._settings.learn != "none"
+        records = self.facts is not None and self.facts.record
+        if self._child is not None and (learns or records):
             estimate = outcome.estimate
             self._ask("keep", stamp, estimate.status, estimate.reason, outcome.decision)
 
@@ -172,6 +174,8 @@ class MapSetProcess:
                 raise self._lost() from None
             if message[0] == "said":
                 self._say(message[1])
+            elif message[0] == "warned":
+                self._trouble(message[1])
             elif message[0] == "trouble":
                 if self.facts is not None:
                     self.facts = replace(self.facts, record="")

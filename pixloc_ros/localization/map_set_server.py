@@ -29,6 +29,7 @@ from pixloc_ros.alignment.kernels import backend
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import FeatureNetwork, open_network
 from pixloc_ros.geometry import Camera, Pose
+from pixloc_ros.localization.learning import Learner
 from pixloc_ros.localization.map_set import MapSet, require_own_frames
 from pixloc_ros.localization.options import LocalizerOptions
 from pixloc_ros.localization.pipeline import Decision
@@ -50,6 +51,7 @@ class MapSetSettings:
     """What is served. path: a map file or a folder of them. weights: empty for the default
     network. num_threads: 0 leaves a core to others, where there are more than two. frame: of maps
     without one in frames.yaml. robot_frames: which no map may be in. record: a run file, or empty.
+    learn: see `learning.LEARN`.
     """
 
     path: str
@@ -61,6 +63,7 @@ class MapSetSettings:
     frame: str = "map"
     robot_frames: tuple[str, ...] = ()
     record: str = ""
+    learn: str = "none"
 
 
 @dataclass(frozen=True)
@@ -167,8 +170,9 @@ class _Server:
         self._network: FeatureNetwork | None = None
         self._weights = ""
         self._writer: RunWriter | None = None
+        self._learner: Learner | None = None
         self._memory: SharedMemory | None = None
-        # the last answer with all its steps, until it is known what became of it
+        # the last answer, until it is known what became of it
         self._last: tuple[list[View], Prior | None, LocalizationResult] | None = None
 
     def answer(self, kind: str, *arguments: Any) -> None:
@@ -181,6 +185,9 @@ class _Server:
 
     def _say(self, text: str) -> None:
         send(self._connection, "said", text)
+
+    def _warn(self, text: str) -> None:
+        send(self._connection, "warned", text)
 
     def _serve(self, settings: MapSetSettings) -> None:
         try:
@@ -221,6 +228,7 @@ class _Server:
         self.close()
         self._map_set, self._network, self._weights = map_set, network, settings.weights
         self._writer = writer
+        self._learner = Learner(map_set, settings.learn, self._warn)
         return self._facts(settings.path)
 
     def _facts(self, path: str) -> MapSetFacts:
@@ -287,7 +295,7 @@ class _Server:
         except Exception as error:
             send(self._connection, "raised", f"{type(error).__name__}: {error}")
             return
-        self._last = (views, prior, result) if self._writer is not None else None
+        self._last = (views, prior, result)
         send(self._connection, "answer", replace(result, trace=None), self._health())
 
     def _without_gpu(self) -> LocalizationResult:
@@ -317,9 +325,15 @@ class _Server:
         return Health(resident_mb(), held)
 
     def _keep(self, stamp: float, status: Status, reason: str, decision: Decision) -> None:
-        if self._writer is None or self._last is None:
+        if self._last is None:
             return
         views, prior, result = self._last
+        if self._learner is not None and decision is Decision.FIX:
+            self._learner.add(result, views, stamp)
+        elif self._learner is not None and decision is Decision.REFUSED and prior is not None:
+            self._learner.add_refusal(result, views, prior, stamp)
+        if self._writer is None:
+            return
         judged = replace(result, status=status, reason=reason)
         try:
             self._writer.add(f"{stamp:.6f}", stamp, views, prior, judged, decision)
@@ -330,10 +344,12 @@ class _Server:
     def _end_recording(self) -> None:
         if self._writer is not None:
             self._writer.close()
-        self._writer = self._last = None
+        self._writer = None
 
     def close(self) -> None:
         if self._map_set is not None:
             self._end_recording()
+            if self._learner is not None:
+                self._learner.close()
             self._map_set.close()
         self._map_set = None

@@ -56,13 +56,18 @@ class InlierStatistics:
 
 @dataclass(frozen=True)
 class Reprojections:
-    """Where one view shows the points that were aligned: pixels (n, 2), of the whole image.
+    """Where one view shows the observations that were aligned: pixels (n, 2), of the whole image.
 
-    residual: (n,) squared residual in units of the largest that counts as an inlier.
+    residual: (n,) squared residual in units of the largest that counts as an inlier. Of an answer
+    of the localizer also points, references: (n,) of the map; depth: (n,) metres along the axis
+    of the camera.
     """
 
     pixels: np.ndarray
     residual: np.ndarray
+    points: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    references: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    depth: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 VAGUE_PX = 50.0

@@ -70,12 +70,21 @@ class FeatureStore:
 
     def _serve(self, pixmap: PixMap) -> None:
         self._map, self._counts = pixmap, pixmap.observation_counts
+        self._gone: np.ndarray | None = None
 
     def beside(self, other: PixMap) -> FeatureStore:
         """The store of one of the `others`, in the same tables."""
         shared = copy(self)
         shared._serve(other)
         return shared
+
+    def leave_out(self, gone: np.ndarray) -> None:
+        """Serve the map without some of its points, (P,) bool, instead of those of before."""
+        self._gone = gone if gone.any() else None
+        self._counts = self._map.observation_counts_of(~gone)
+        held = self._tables.held
+        for key in [key for key in held if key[0] == self._map.path]:
+            del held[key]
 
     def nbytes(self) -> int:
         tables = (*self.features, *self.confidence, self.point, self.xyz, self.patches)
@@ -98,6 +107,8 @@ class FeatureStore:
 
     def _read(self, reference: int) -> None:
         loaded = self._map.reference(reference)
+        if self._gone is not None:
+            loaded = loaded.only(torch.from_numpy(~self._gone[loaded.points.numpy()]))
         count = len(loaded.points)
         tables = self._tables
         if tables.next + count > self.capacity:

@@ -45,6 +45,16 @@ class ReferenceFeatures:
     confidence: tuple[Tensor, ...]
     patches: Tensor | None = None
 
+    def only(self, kept: Tensor) -> ReferenceFeatures:
+        """What is remembered of some points, (n,) bool."""
+        return ReferenceFeatures(
+            self.points[kept],
+            self.xyz[kept],
+            tuple(features[kept] for features in self.features),
+            tuple(confidence[kept] for confidence in self.confidence),
+            None if self.patches is None else self.patches[kept],
+        )
+
 
 @dataclass(frozen=True)
 class ResidualStatistics:
@@ -203,6 +213,16 @@ class PixMap:
     def observation_counts(self) -> np.ndarray:
         """Observations of each reference, (R,)."""
         return np.diff(self.offsets)
+
+    def observation_counts_of(self, points: np.ndarray) -> np.ndarray:
+        """Observations that each reference has of some points (P,) bool, (R,)."""
+        before = np.concatenate([[0], np.cumsum(points[self._observed[:]])])
+        return np.diff(before[self.offsets])
+
+    @property
+    def checksum(self) -> str:
+        """Of the content, as it is written in the file; `verify` compares it."""
+        return str(self._file.attrs.get("checksum", ""))
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -37,6 +37,7 @@ def settings_of(p: NodeParameters) -> MapSetSettings:
         frame=p.global_frame_id,
         robot_frames=(p.odom_frame_id, p.base_frame_id),
         record=p.record,
+        learn=p.learn,
     )
 
 

@@ -19,6 +19,7 @@ from rclpy.parameter import Parameter
 
 from pixloc_ros.errors import InputError
 from pixloc_ros.localization import LocalizerOptions, TrackerOptions
+from pixloc_ros.localization.learning import LEARN
 from pixloc_ros.options import override
 from pixloc_ros.sensors.frames import frame_name
 
@@ -51,6 +52,12 @@ class NodeParameters:
     cache_mb: float = _parameter(512.0, "Memory for map features on the device.", (1.0, 1e6))
     record: str = _parameter(
         "", "Keep every answer with all its steps in this .pixrun file; slower. Empty: do not."
+    )
+    learn: str = _parameter(
+        "none",
+        "What fixes say of the map: not kept (none), kept beside it (observe), or also used "
+        "to leave out what is gone (adapt).",
+        LEARN,
     )
     autostart: bool = _parameter(
         True, "Configure and activate at once; false waits for a lifecycle manager."
