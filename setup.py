@@ -11,6 +11,7 @@ COMMANDS = [
     "build_map",
     "edit_map",
     "validate_map",
+    "map_health",
     "localize",
     "evaluate",
     "benchmark",

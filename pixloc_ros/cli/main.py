@@ -20,6 +20,7 @@ COMMANDS = {
     "build_map": "COLMAP model + images -> one .pixmap.h5 file",
     "edit_map": "maps out of maps: merged, without some references, with fewer points",
     "validate_map": "check a map file whole and say what is in it",
+    "map_health": "where a map has aged, from what drives found of it",
     "localize": "a list of queries against a map -> poses and a report",
     "evaluate": "poses against ground truth",
     "benchmark": "a public data set, from its files to its table",
@@ -156,6 +157,7 @@ localization_node = _script("localization_node")
 build_map = _script("build_map")
 edit_map = _script("edit_map")
 validate_map = _script("validate_map")
+map_health = _script("map_health")
 localize = _script("localize")
 evaluate = _script("evaluate")
 benchmark = _script("benchmark")

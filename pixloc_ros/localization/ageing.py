@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,6 +24,9 @@ ELSEWHERE = 3
 """Least number of other cells in which points are found."""
 NEIGHBOURS = 0.03
 """Of the image's longer side: points this near to each other in the image may cover each other."""
+SIDEWAYS, NEARER = math.radians(15), 1.5
+"""A point is missed only where a reference saw it from about there: within this angle, and at most
+this many times as near or as far. From elsewhere features differ as well."""
 BEHIND = 0.85
 """A point is covered by a found one at less than this share of its depth."""
 
@@ -35,8 +39,8 @@ def judge_points(
     No point confirms itself. The points of a part of the image are judged only where the points
     of the other parts alone would have the pose believed: enough of them are found, in several
     parts, and they fit better than a pose needs. So a cupboard that was moved speaks neither for
-    itself nor against the room. What lies behind a found point is not judged. inliers: of the
-    finest level of the map.
+    itself nor against the room. What lies behind a found point is not judged, nor missed what
+    all references saw from elsewhere. inliers: of the finest level of the map.
     """
     judged = [
         _judge_view(seen, view, inliers)
@@ -74,7 +78,9 @@ def _judge_view(
     there = np.zeros(len(every), bool)
     np.logical_or.at(there, place, fits)
     hidden = _covered(seen, there[place], NEIGHBOURS * float(size.max()))
-    judged = trusted[cell] & (there[place] | ~hidden)
+    apart = np.maximum(seen.nearer, 1 / np.maximum(seen.nearer, 1e-6))
+    comparable = (seen.angle < SIDEWAYS) & (apart < NEARER)
+    judged = trusted[cell] & (there[place] | (comparable & ~hidden))
     chosen = np.unique(place[judged])
     return every[chosen], there[chosen], seen.references[judged], fits[judged]
 

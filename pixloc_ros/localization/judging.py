@@ -36,6 +36,11 @@ def _six(factors: tuple[float, float]) -> torch.Tensor:
     return torch.tensor(factors, dtype=torch.float64).repeat_interleave(3)
 
 
+def _angle(here: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+    """Between rays (n, 3), in radians (n,)."""
+    return torch.cosine_similarity(here, there, dim=-1).clamp(-1, 1).acos()
+
+
 class Judge:
     """Judges by what references of one map reach with each other.
 
@@ -136,8 +141,7 @@ class Judge:
         seen_by = np.concatenate([o.reference for o in solution.observations])[inlier.numpy()]
         there = self._centres(seen_by)
         here = points - rig_from_map.inverse().translation
-        cosine = torch.cosine_similarity(here, points - there, dim=-1)
-        return math.degrees(math.acos(float(cosine.median().clamp(-1, 1))))
+        return math.degrees(float(_angle(here, points - there).median()))
 
     def _centres(self, references: np.ndarray) -> torch.Tensor:
         used, place = np.unique(references, return_inverse=True)
@@ -182,14 +186,24 @@ class Judge:
             scale = torch.tensor(maps.scale, dtype=torch.float64)
             seen = (pixels[valid].double() + maps.offset) / scale
             share = squared[valid] / self.inliers.threshold
-            inside = (query.cam_from_rig @ pose).transform(seen_there.points[valid])
+            points = seen_there.points[valid]
+            cam_from_map = query.cam_from_rig @ pose
+            seen_by = seen_there.reference[valid.numpy()]
+            here = points - cam_from_map.inverse().translation
+            there = points - self._centres(seen_by)
             answer.append(
                 Reprojections(
                     seen.float().numpy(),
                     share.float().numpy(),
                     seen_there.point[valid.numpy()],
-                    seen_there.reference[valid.numpy()],
-                    inside[:, 2].float().numpy(),
+                    seen_by,
+                    cam_from_map.transform(points)[:, 2].float().numpy(),
+                    torch.cosine_similarity(here, there, dim=-1)
+                    .clamp(-1, 1)
+                    .acos()
+                    .float()
+                    .numpy(),
+                    (there.norm(dim=-1) / here.norm(dim=-1)).float().numpy(),
                 )
             )
         return tuple(answer)

@@ -60,7 +60,8 @@ class Reprojections:
 
     residual: (n,) squared residual in units of the largest that counts as an inlier. Of an answer
     of the localizer also points, references: (n,) of the map; depth: (n,) metres along the axis
-    of the camera.
+    of the camera; angle: (n,) radians between the rays on which the image and the reference see
+    the point; nearer: (n,) how many times as far from the reference as from the image it is.
     """
 
     pixels: np.ndarray
@@ -68,6 +69,8 @@ class Reprojections:
     points: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     references: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     depth: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    angle: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    nearer: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 VAGUE_PX = 50.0

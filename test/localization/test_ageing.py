@@ -22,7 +22,9 @@ def seen():
     pixels = random.uniform((0, 0), (640, 480), (800, 2)).astype(np.float32)
     residual = np.where(random.random(800) < 0.8, 0.3, 4.0).astype(np.float32)
     depth = np.full(800, 5.0, np.float32)
-    return Reprojections(pixels, residual, np.arange(800), random.integers(0, 3, 800), depth)
+    angle, nearer = np.full(800, 0.1, np.float32), np.full(800, 0.8, np.float32)
+    seen_by = random.integers(0, 3, 800)
+    return Reprojections(pixels, residual, np.arange(800), seen_by, depth, angle, nearer)
 
 
 def judge(seen):
@@ -59,9 +61,22 @@ def test_what_lies_behind_a_found_point_is_not_judged(seen):
     assert len(judge(seen).points) == 800
 
 
+def test_what_references_saw_from_elsewhere_is_not_missed(seen):
+    missed = np.flatnonzero(seen.residual > 1)
+    seen.angle[missed[:20]] = 0.5
+    seen.nearer[missed[20:40]] = 3.0
+    seen.nearer[missed[40:60]] = 0.3
+    said = judge(seen)
+    assert not set(missed[:60]) & set(said.points)
+    assert set(missed[60:]) < set(said.points)
+    found = np.flatnonzero(seen.residual < 1)
+    seen.angle[found] = 0.5
+    assert judge(seen).found.sum() == len(found)
+
+
 def test_a_wrong_pose_teaches_nothing_however_long_it_stands(seen):
     random = np.random.default_rng(1)
-    for _ in range(3600):
+    for _ in range(600):  # a minute
         seen.residual[:] = np.where(random.random(800) < 0.25, 0.5, 3.0)
         assert judge(seen) is None
 
@@ -88,6 +103,8 @@ def test_few_points_judge_none(seen):
             np.arange(len(rows)),
             seen.references[rows],
             seen.depth[rows],
+            seen.angle[rows],
+            seen.nearer[rows],
         )
 
     assert judge(only(np.arange(25))) is None

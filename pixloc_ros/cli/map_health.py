@@ -1,0 +1,55 @@
+"""`map_health`: where a map has aged, from what drives found of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pixloc_ros.cli.options import Parser, require_outputs
+from pixloc_ros.evaluation.map_ageing import map_age
+from pixloc_ros.localization.gating import InlierModel
+from pixloc_ros.mapping import PixMap
+from pixloc_ros.mapping.health import MapHealth, health_path, robot_name
+from pixloc_ros.visualization.ageing import plot_ages
+
+SHOWN = 200_000
+
+
+def run(arguments: Sequence[str]) -> int:
+    parser = Parser(
+        "map_health",
+        "Say where a map has aged, by what the node kept beside it (parameter learn). Exit code 1 "
+        "where a part of it cannot be used any more.",
+    )
+    parser.add_argument("map", metavar="FILE", help="map file (.pixmap.h5)")
+    parser.add_argument(
+        "--health", metavar="FILE", help="what drives found (default: beside the map)"
+    )
+    parser.add_argument(
+        "--join", nargs="+", default=[], metavar="FILE", help="add what other robots found"
+    )
+    parser.add_argument("--picture", metavar="FILE", help="the map from above (png, svg, pdf)")
+    given = parser.parse_args(arguments)
+    require_outputs([given.picture], [given.map])
+    with PixMap(given.map) as pixmap:
+        path = Path(given.health) if given.health else health_path(pixmap.path)
+        writer = robot_name() if given.join else None
+        with MapHealth(pixmap, path, writer) as health:
+            for other in given.join:
+                health.join(Path(other))
+            references, points, frames = health.references(), health.points(), health.frames()
+        age = map_age(pixmap, references, points, InlierModel.of(pixmap.statistics[-1]))
+        print(f"{path}: {frames} frames")
+        print(age.as_text(pixmap.names))
+        if given.picture:
+            plot_ages(
+                given.picture,
+                pixmap.some_points(SHOWN),
+                pixmap.xyz(points.gone.nonzero()[0]),
+                pixmap.centres(),
+                pixmap.poses.rotation[:, 2].numpy(),
+                [own.value for own in age.ages],
+                f"{pixmap.path.name}: {frames} frames",
+            )
+            print(f"picture: {given.picture}")
+    return 0 if age.usable else 1

@@ -1,0 +1,66 @@
+"""A map from above, with what drives found of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from pixloc_ros.visualization.style import (
+    BLUE,
+    GRAY,
+    GREEN,
+    ORANGE,
+    VERMILION,
+    new_figure,
+    panels,
+    save,
+)
+
+COLOURS = {"good": GREEN, "aged": ORANGE, "unusable": VERMILION, "unvisited": GRAY}
+
+
+def plot_ages(
+    output: str | os.PathLike[str],
+    points: np.ndarray,
+    gone: np.ndarray,
+    centres: np.ndarray,
+    axes_of_view: np.ndarray,
+    ages: Sequence[str],
+    title: str,
+) -> None:
+    """Draw points (n, 3), those that are gone (m, 3), and cameras (R, 3) with where they look.
+
+    ages: of each camera, a word of COLOURS. All in the map frame, metres.
+    """
+    plane = sorted(np.argsort(np.ptp(centres, axis=0), kind="stable")[1:].tolist())
+    figure = new_figure(9, 7)
+    (axes,) = panels(figure)
+    axes.plot(*points[:, plane].T, ".", color="0.8", markersize=1.5, label="points", zorder=1)
+    if len(gone):
+        axes.plot(*gone[:, plane].T, "x", color=BLUE, markersize=4, label="gone", zorder=2)
+    words = np.asarray(ages)
+    for word, colour in COLOURS.items():
+        chosen = words == word
+        if chosen.any():
+            axes.quiver(
+                *centres[chosen][:, plane].T,
+                *axes_of_view[chosen][:, plane].T,
+                color=colour,
+                label=f"{word} ({chosen.sum()})",
+                angles="xy",
+                width=0.003,
+                scale=30,
+                zorder=3,
+            )
+    low, high = centres[:, plane].min(0), centres[:, plane].max(0)
+    margin = 0.35 * max(float((high - low).max()), 1e-6)
+    axes.set_xlim(low[0] - margin, high[0] + margin)
+    axes.set_ylim(low[1] - margin, high[1] + margin)
+    axes.set_aspect("equal")
+    axes.set_xlabel(f"{'xyz'[plane[0]]} in m")
+    axes.set_ylabel(f"{'xyz'[plane[1]]} in m")
+    axes.set_title(title)
+    axes.legend(loc="upper right")
+    save(figure, output)

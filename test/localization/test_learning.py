@@ -1,0 +1,125 @@
+"""Drives through a room of which a part has changed."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from pixloc_ros.features import read_image
+from pixloc_ros.localization import MapSet, Prior, View
+from pixloc_ros.localization.learning import Learner
+from pixloc_ros.mapping.health import REST, MapHealth, health_path
+
+CHANGED = 0.2
+"""Share of the image, from the left, where something else hangs now."""
+
+
+def changed(image):
+    noise = np.random.default_rng(3).integers(0, 256, (30, 40, 3), np.uint8)
+    width = int(CHANGED * image.shape[1])
+    patch = np.kron(noise, np.ones((16, 16, 1), np.uint8))[: image.shape[0], :width]
+    return np.concatenate([patch, image[:, width:]], 1)
+
+
+@pytest.fixture
+def place(room, network, tmp_path):
+    file = tmp_path / "room.pixmap.h5"
+    shutil.copy(room.map_file, file)
+    with MapSet(file, network) as maps:
+        yield maps, room.sequence.frames[2], room.sequence.images
+
+
+def drive(maps, learner, image, frame, fixes=8):
+    views = [View(image, frame.camera)]
+    answer = maps.localize_views(views, Prior(frame.truth))
+    assert answer.ok, answer.reason
+    for number in range(fixes):
+        learner.add(answer, views, number * REST)
+    return answer
+
+
+def test_what_is_gone_is_left_out(place):
+    maps, frame, images = place
+    image = read_image(images / frame.name)
+    learner = Learner(maps, "adapt", pytest.fail)
+    before = drive(maps, learner, changed(image), frame).reprojections[0]
+    learner.close()
+    pixmap = maps.submap.localizer.map
+    with MapHealth(pixmap, health_path(pixmap.path)) as health:
+        points = health.points()
+    left = before.pixels[:, 0] < CHANGED * image.shape[1] - 20
+    right = before.pixels[:, 0] > CHANGED * image.shape[1] + 20
+    assert points.gone[before.points[left]].mean() > 0.5
+    assert points.gone[before.points[right]].mean() < 0.05
+    # whoever opens the map next goes on without
+    again = Learner(maps, "adapt", pytest.fail)
+    after = drive(maps, again, changed(image), frame, fixes=0)
+    again.close()
+    used = after.reprojections[0].points
+    assert len(used) > 100
+    assert not points.gone[used].any()
+    metres, _ = after.cam_from_map.distance(frame.truth)
+    assert float(metres) < 0.01
+
+
+def test_what_is_only_observed_changes_nothing(place):
+    maps, frame, images = place
+    image = read_image(images / frame.name)
+    learner = Learner(maps, "observe", pytest.fail)
+    before = drive(maps, learner, changed(image), frame)
+    learner.close()
+    again = Learner(maps, "observe", pytest.fail)
+    after = drive(maps, again, changed(image), frame, fixes=0)
+    again.close()
+    assert (after.cam_from_map.matrix() == before.cam_from_map.matrix()).all()
+
+
+def test_a_place_as_it_was_loses_nothing(place):
+    maps, frame, images = place
+    learner = Learner(maps, "adapt", pytest.fail)
+    drive(maps, learner, read_image(images / frame.name), frame)
+    learner.close()
+    pixmap = maps.submap.localizer.map
+    with MapHealth(pixmap, health_path(pixmap.path)) as health:
+        points = health.points()
+        assert health.frames() == 8
+    assert (points.judged > 0).sum() > 200
+    assert points.gone.mean() < 0.01
+
+
+def test_where_nothing_can_be_written_the_robot_goes_on(place, monkeypatch):
+    maps, frame, images = place
+    health_path(maps.path).write_text("something else" * 100)
+    warned = []
+    learner = Learner(maps, "adapt", warned.append)
+    assert "not a database" in warned[0]
+    assert not learner.wanted
+    drive(maps, learner, read_image(images / frame.name), frame)
+    learner.close()
+
+
+def test_nothing_is_made_unless_it_is_wanted(place):
+    maps, frame, images = place
+    learner = Learner(maps, "none", pytest.fail)
+    drive(maps, learner, read_image(images / frame.name), frame, fixes=1)
+    learner.close()
+    assert not health_path(maps.path).exists()
+
+
+def test_refused_images_are_counted_where_they_were_expected(place):
+    maps, frame, _ = place
+    learner = Learner(maps, "observe", pytest.fail)
+    views = [View(np.zeros((480, 640, 3), np.uint8), frame.camera)]
+    prior = Prior(frame.truth)
+    answer = maps.localize_views(views, prior)
+    assert not answer.ok
+    learner.add_refusal(answer, views, prior, 1.0)
+    learner.close()
+    pixmap = maps.submap.localizer.map
+    with MapHealth(pixmap, health_path(pixmap.path)) as health:
+        references = health.references()
+    assert references.refused.sum() == 3
+    near = np.linalg.norm(pixmap.centres() - frame.truth.inverse().translation.numpy(), axis=1)
+    assert near[references.refused > 0].min() < 1.0
