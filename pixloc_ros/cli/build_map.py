@@ -18,15 +18,16 @@ from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation.map_quality import map_quality
 from pixloc_ros.features import FeatureNetwork, PyramidLevel, default_levels
 from pixloc_ros.geometry import Camera, Pose
-from pixloc_ros.localization import Localizer
+from pixloc_ros.localization import Localizer, Prior
 from pixloc_ros.mapping import PixMap, build_map
 from pixloc_ros.mapping.calibration import write_calibration
-from pixloc_ros.mapping.editing import merge
+from pixloc_ros.mapping.renewal import gone_points, renew
 from pixloc_ros.mapping.schema import SUFFIX
 from pixloc_ros.mapping.sources import (
     FromBag,
     FromColmap,
     FromImages,
+    FromKept,
     FromLocalized,
     FromPoses,
     FromTransforms,
@@ -37,6 +38,7 @@ from pixloc_ros.mapping.sources import (
 )
 from pixloc_ros.mapping.sources.depth import DepthFolder
 from pixloc_ros.mapping.sources.extend import Locate
+from pixloc_ros.mapping.sources.refresh import LocateFrom
 from pixloc_ros.mapping.sources.source import claim, require_own
 
 MANY = 60
@@ -71,6 +73,15 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--extend", metavar="MAP", help="add --images, which are localized in it, to this map"
+    )
+    parser.add_argument(
+        "--refresh",
+        metavar="MAP",
+        help="make this map new by --images, which a node kept (parameter keep_frames): they are "
+        "added, and what drives found gone is left out",
+    )
+    parser.add_argument(
+        "--budget-mb", type=float, metavar="MB", help="largest size of a map with --refresh"
     )
     parser.add_argument("--bag", metavar="BAG", help="recording with images and poses")
     parser.add_argument("--output", required=True, metavar=f"FILE{SUFFIX}")
@@ -175,7 +186,8 @@ def _check(given: argparse.Namespace) -> None:
     """Raise InputError for arguments that do not go together."""
     if bool(given.images) == bool(given.bag):
         raise InputError("give --images DIR (with or without --colmap DIR), or --bag BAG")
-    kinds = [name for name in ("colmap", "transforms", "poses", "extend") if getattr(given, name)]
+    every = ("colmap", "transforms", "poses", "extend", "refresh")
+    kinds = [name for name in every if getattr(given, name)]
     if len(kinds) > 1:
         raise InputError(f"--{kinds[0]} or --{kinds[1]}, not both")
     if given.bag and kinds:
@@ -185,7 +197,7 @@ def _check(given: argparse.Namespace) -> None:
         raise InputError(f"--{frames[0]} or --{frames[1]}, not both")
     if frames and (given.bag or kinds):
         raise InputError(f"--{frames[0]} is for --images alone")
-    if given.camera and (given.colmap or given.transforms):
+    if given.camera and (given.colmap or given.transforms or given.refresh):
         raise InputError("--camera is for --bag, or --images alone or with --poses or --extend")
     if (given.poses or given.extend) and not given.camera:
         raise InputError(f"--poses and --extend need --camera {CAMERA}")
@@ -197,8 +209,12 @@ def _check(given: argparse.Namespace) -> None:
         raise InputError("--rectified is for --bag")
     if bool(given.features) != bool(given.matches):
         raise InputError("--features and --matches go together")
-    if given.extend and (given.levels or given.speed):
-        raise InputError("--levels and --speed are those of the map with --extend")
+    if (given.extend or given.refresh) and (given.levels or given.speed):
+        raise InputError("--levels and --speed are those of the map with --extend or --refresh")
+    if given.budget_mb is not None and not (given.refresh and given.budget_mb > 0):
+        raise InputError("--budget-mb goes with --refresh, and is positive")
+    if given.refresh and (given.features or given.depth or given.adjust):
+        raise InputError("--refresh takes no --features, --depth or --adjust")
     if given.levels and given.speed:
         raise InputError("--levels or --speed, not both")
     if given.features and given.colmap:
@@ -215,7 +231,7 @@ def _check(given: argparse.Namespace) -> None:
         raise InputError(f"--min-track-length {given.min_track_length}: at least 1")
     if given.processes is not None and not 0 <= given.processes <= 1024:
         raise InputError(f"--processes {given.processes}: 0 to 1024")
-    inputs = [given.weights, given.positions, given.poses, given.extend]
+    inputs = [given.weights, given.positions, given.poses, given.extend, given.refresh]
     require_outputs([given.output], [*inputs, given.features, given.matches])
     if not given.output.endswith(SUFFIX):
         raise InputError(f"{given.output}: the name of a map file ends in {SUFFIX}")
@@ -244,6 +260,14 @@ def _source(
     elif given.poses:
         assert camera is not None
         source = FromPoses(Path(given.poses), images, camera, known, given.adjust).build(work)
+    elif given.refresh:
+        assert extended is not None
+        localizer = Localizer(extended, network)
+        localizer.leave_out_points(gone_points(extended))
+        known_images = frozenset(extended.names)
+        source = FromKept(
+            Path(given.refresh), images, _locate_from(localizer), known_images
+        ).build(work)
     elif extended is not None:
         assert camera is not None
         source = FromLocalized(
@@ -290,6 +314,19 @@ def _locate(localizer: Localizer) -> Locate:
     return locate
 
 
+def _locate_from(localizer: Localizer) -> LocateFrom:
+    least = localizer.options.gate.patches
+
+    def locate(image: np.ndarray, camera: Camera, near: Pose) -> tuple[Pose | None, str]:
+        answer = localizer.localize(image, camera, Prior(near), search=False)
+        few = localizer.map.has_patches and answer.statistics.patches < least
+        if answer.ok and (few or not localizer.is_plain(answer)):
+            return None, "too little of the map agrees to add it"
+        return (answer.cam_from_map if answer.ok else None), answer.reason
+
+    return locate
+
+
 def _bar(items: Iterable[Any], *, total: int, unit: str, desc: str) -> Iterable[Any]:
     return tqdm(items, total=total, unit=unit, desc=desc)
 
@@ -318,8 +355,8 @@ def run(arguments: Sequence[str]) -> int:
     places = None
     with ExitStack() as stack:
         extended = None
-        if given.extend:
-            extended = stack.enter_context(PixMap(given.extend))
+        if given.extend or given.refresh:
+            extended = stack.enter_context(PixMap(given.extend or given.refresh))
             extended.require(network)
             levels, places = extended.header.levels, extended.places
         source = _source(given, work, network, extended)
@@ -327,7 +364,7 @@ def run(arguments: Sequence[str]) -> int:
     told = {"step": "build_map", "version": __version__, **source.provenance}
     with ExitStack() as stack:
         built = output
-        if given.extend:
+        if extended is not None:
             built = output.with_name(f".{output.name.removesuffix(SUFFIX)}.part{SUFFIX}")
             stack.callback(lambda: built.unlink(missing_ok=True))
         total = len(source.model.names)
@@ -347,17 +384,21 @@ def run(arguments: Sequence[str]) -> int:
                 provenance=[told],
                 places=places,
             )
-        if given.extend:
-            old, new = (stack.enter_context(PixMap(path)) for path in (given.extend, built))
-            merge([old, new], output)
-    before = f" {given.extend} and" if given.extend else ""
+        if extended is not None:
+            old, new = (
+                stack.enter_context(PixMap(path))
+                for path in (given.extend or given.refresh, built)
+            )
+            gone = gone_points(old) if given.refresh else np.zeros(old.point_count, bool)
+            renew(old, new, output, gone, given.budget_mb, print)
+    before = f" {given.extend or given.refresh} and" if extended is not None else ""
     print(
         f"{output}:{before} {summary.references} references, {summary.points} points, "
         f"{summary.observations} observations ({summary.dropped_observations} outside their "
         f"image), {summary.megabytes:.1f} MB"
     )
     print(stages.as_text(summary.references))
-    if given.no_check or given.extend:
+    if given.no_check or extended is not None:
         return 0
     with PixMap(output) as pixmap, tqdm(unit="image", desc="checking") as bar:
         quality = map_quality(Localizer(pixmap, network), source.images, bar.update)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 
 from pixloc_ros.localization.ageing import judge_points
+from pixloc_ros.localization.kept_frames import FrameKeeper
 from pixloc_ros.localization.map_set import MapSet, Submap
 from pixloc_ros.localization.result import LocalizationResult, Prior
 from pixloc_ros.localization.views import View
@@ -27,14 +29,28 @@ MOST_GONE = 0.5
 class Learner:
     """Keeps the health of the maps of a set. warn: told why learning ends.
 
-    learn: one of LEARN. A robot whose disk is full, or whose maps lie where nothing can be
-    written, goes on without learning.
+    learn: one of LEARN. keep_frames: folder for images of places where a map is weak, or empty;
+    keep_mb: its room for each map. A robot whose disk is full, or whose maps lie where nothing can
+    be written, goes on without learning.
     """
 
-    def __init__(self, map_set: MapSet, learn: str, warn: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        map_set: MapSet,
+        learn: str,
+        warn: Callable[[str], object],
+        keep_frames: str = "",
+        keep_mb: float = 500.0,
+    ) -> None:
         self._adapt, self._warn = learn == "adapt", warn
         self._healths: dict[str, MapHealth] = {}
         self._submaps = {submap.name: submap for submap in map_set.submaps}
+        self._keepers: dict[str, FrameKeeper] = {}
+        if keep_frames:
+            self._keepers = {
+                name: FrameKeeper(Path(keep_frames) / name, keep_mb, warn)
+                for name in self._submaps
+            }
         if learn == "none":
             return
         for submap in map_set.submaps:
@@ -51,17 +67,19 @@ class Learner:
     @property
     def wanted(self) -> bool:
         """Whether fixes are asked for."""
-        return bool(self._healths)
+        return bool(self._healths or self._keepers)
 
     def add(self, result: LocalizationResult, views: Sequence[View], stamp: float) -> None:
         """A fix, and the views that it comes from."""
         submap = self._submaps[result.map]
-        if submap.name not in self._healths:
+        if not self.wanted:
             return
         judgement = judge_points(result, views, submap.localizer.inliers)
+        if submap.name in self._keepers:
+            self._keepers[submap.name].offer(result, views, judgement, stamp)
         if judgement is not None:
             self._put(submap.name, lambda health: health.add(judgement, stamp))
-        if time.monotonic() - self._looked > AGAIN:
+        if self._adapt and time.monotonic() - self._looked > AGAIN:
             self._looked = time.monotonic()
             for each in self._submaps.values():
                 self._leave_out(each)
@@ -71,6 +89,8 @@ class Learner:
     ) -> None:
         """An answer that was refused, of views that were expected at a prior."""
         name = result.map or next(iter(self._submaps))
+        if name not in self._healths:
+            return
         visibility = self._submaps[name].localizer.candidates.visibility
         expected = prior.cam_from_map.to(torch.float64)
         near = visibility.visible_from(expected, views[0].camera, NEAREST)

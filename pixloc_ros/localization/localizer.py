@@ -258,10 +258,12 @@ class Localizer:
         if best is None:
             return None
         answer = self._search(watch, [best], references, [[]])
-        return answer if answer.ok and self._is_plain(answer) else None
+        return answer if answer.ok and self.is_plain(answer) else None
 
-    def _is_plain(self, answer: LocalizationResult) -> bool:
-        """Whether more than usual speaks for an answer, as for one of several that were tried."""
+    def is_plain(self, answer: LocalizationResult) -> bool:
+        """Whether more than usual speaks for an answer: for one of several that were tried, or by
+        which a map is to be changed.
+        """
         statistics, gate = answer.statistics, self.options.gate
         if self._patches.wanted():
             return statistics.patch_share >= gate.min_patch_share

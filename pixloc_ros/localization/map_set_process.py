@@ -127,7 +127,8 @@ class MapSetProcess:
 
     def keep(self, stamp: float, outcome: Outcome) -> None:
         """Record the last answer and what became of it, and learn from it, if that is wanted."""
-        learns = self._settings is not None and self._settings.learn != "none"
+        asked = self._settings
+        learns = asked is not None and bool(asked.learn != "none" or asked.keep_frames)
         records = self.facts is not None and self.facts.record
         if self._child is not None and (learns or records):
             estimate = outcome.estimate

@@ -51,7 +51,7 @@ class MapSetSettings:
     """What is served. path: a map file or a folder of them. weights: empty for the default
     network. num_threads: 0 leaves a core to others, where there are more than two. frame: of maps
     without one in frames.yaml. robot_frames: which no map may be in. record: a run file, or empty.
-    learn: see `learning.LEARN`.
+    learn, keep_frames, keep_mb: see `learning.Learner`.
     """
 
     path: str
@@ -64,6 +64,8 @@ class MapSetSettings:
     robot_frames: tuple[str, ...] = ()
     record: str = ""
     learn: str = "none"
+    keep_frames: str = ""
+    keep_mb: float = 500.0
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,8 @@ class _Server:
         self.close()
         self._map_set, self._network, self._weights = map_set, network, settings.weights
         self._writer = writer
-        self._learner = Learner(map_set, settings.learn, self._warn)
+        kept = (settings.keep_frames, settings.keep_mb)
+        self._learner = Learner(map_set, settings.learn, self._warn, *kept)
         return self._facts(settings.path)
 
     def _facts(self, path: str) -> MapSetFacts:

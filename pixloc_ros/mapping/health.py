@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from pixloc_ros.mapping.map_file import PixMap
 from pixloc_ros.mapping.schema import SUFFIX
 
 HEALTH_SUFFIX = ".health.sqlite"
-VERSION = 1
+FORMAT, VERSION = "pixloc_health", 1
 REST = 10.0
 """Seconds that a point is not judged again by the same robot: one person before the camera says
 no more about it the longer he stands there."""
@@ -144,7 +144,8 @@ class MapHealth:
     """The health of one map. Use as a context manager, or `close` it.
 
     path: of the file; made where there is none, unless it is only read. writer: who adds to it;
-    None only reads. Raises HealthError for another map's file, a damaged one, or a full disk.
+    None only reads. Raises HealthError for a damaged file or a full disk, and where another map's
+    is only read. Who writes begins anew then, and the file of the other map gets another name.
     """
 
     def __init__(self, pixmap: PixMap, path: Path, writer: str | None = None) -> None:
@@ -153,17 +154,15 @@ class MapHealth:
         self._session: int | None = None
         if writer is None and not path.is_file():
             raise HealthError(f"{path}: no such file; the node makes it (parameter learn)")
-        with self._plainly():
-            mode = "ro" if writer is None else "rwc"
-            self._file = sqlite3.connect(
-                f"{path.resolve().as_uri()}?mode={mode}",
-                WAIT,
-                isolation_level=None,
-                uri=True,
-                check_same_thread=False,
-            )
+        self._file = self._opened()
         try:
-            self._require(pixmap.checksum)
+            known = self._about(pixmap.checksum)
+            if writer is not None and known.get("map", pixmap.checksum) != pixmap.checksum:
+                self._file.close()  # which takes its log into the file
+                os.replace(path, path.with_suffix(f".{known['map'][:8]}{path.suffix}"))
+                self._file = self._opened()
+                known = self._about(pixmap.checksum)
+            self._require(known, pixmap.checksum)
         except BaseException:
             self._file.close()
             raise
@@ -188,8 +187,20 @@ class MapHealth:
                     self._file.execute("ROLLBACK")
                 raise
 
-    def _require(self, checksum: str) -> None:
-        mine = {"format": "pixloc_health", "version": str(VERSION), "map": checksum}
+    def _opened(self) -> sqlite3.Connection:
+        mode = "ro" if self._writer is None else "rwc"
+        with self._plainly():
+            return sqlite3.connect(
+                f"{self.path.resolve().as_uri()}?mode={mode}",
+                WAIT,
+                isolation_level=None,
+                uri=True,
+                check_same_thread=False,
+            )
+
+    def _about(self, checksum: str) -> dict[str, str]:
+        """What the file says of itself; who writes makes it first where there is nothing."""
+        mine = {"format": FORMAT, "version": str(VERSION), "map": checksum}
         if self._writer is not None:
             with self._plainly():
                 # readers and one writer at once; what is committed survives a killed process
@@ -201,13 +212,15 @@ class MapHealth:
                 entries = list(mine.items())
                 self._file.executemany("INSERT OR IGNORE INTO about VALUES (?, ?)", entries)
         with self._plainly():
-            known = dict(self._file.execute("SELECT key, value FROM about"))
-        if known.get("format") != mine["format"]:
+            return dict(self._file.execute("SELECT key, value FROM about"))
+
+    def _require(self, known: Mapping[str, str], checksum: str) -> None:
+        if known.get("format") != FORMAT:
             raise HealthError(f"{self.path}: not the health of a map")
-        if known.get("version") != mine["version"]:
+        if known.get("version") != str(VERSION):
             raise HealthError(f"{self.path}: version {known.get('version')}, not {VERSION}")
         if known.get("map") != checksum:
-            raise HealthError(f"{self.path}: is of another map; move it away to begin anew")
+            raise HealthError(f"{self.path}: is of another map")
 
     def add(self, judgement: Judgement, stamp: float) -> None:
         """Keep what a fix says. stamp: of its image, seconds."""

@@ -38,6 +38,8 @@ def settings_of(p: NodeParameters) -> MapSetSettings:
         robot_frames=(p.odom_frame_id, p.base_frame_id),
         record=p.record,
         learn=p.learn,
+        keep_frames=p.keep_frames,
+        keep_mb=p.keep_mb,
     )
 
 

@@ -59,6 +59,11 @@ class NodeParameters:
         "to leave out what is gone (adapt).",
         LEARN,
     )
+    keep_frames: str = _parameter(
+        "",
+        "Folder for images of fixes where the map is weak, for build_map --refresh; empty: none.",
+    )
+    keep_mb: float = _parameter(500.0, "Room for them, MB of each map.", (1.0, 1e6))
     autostart: bool = _parameter(
         True, "Configure and activate at once; false waits for a lifecycle manager."
     )

@@ -231,7 +231,7 @@ def test_files_that_are_not_its_health(tmp_path):
     with MapHealth(Place(), tmp_path / "a", "one"):
         pass
     with pytest.raises(HealthError, match="is of another map"):
-        MapHealth(Place("b"), tmp_path / "a", "one")
+        MapHealth(Place("b"), tmp_path / "a")
     with pytest.raises(HealthError, match="no such file"):
         MapHealth(Place(), tmp_path / "none")
     (tmp_path / "text").write_text("hello " * 1000)
@@ -246,6 +246,16 @@ def test_files_that_are_not_its_health(tmp_path):
         pytest.raises(HealthError, match="a point that the map does not have"),
     ):
         health.points()
+
+
+def test_another_map_begins_anew_and_loses_nothing(tmp_path):
+    file = tmp_path / "hall.health.sqlite"
+    with MapHealth(Place("0123456789"), file, "one") as health:
+        health.add(judgement([1]), 0.0)
+    with MapHealth(Place("b"), file, "one") as health:
+        assert health.frames() == 0
+    with MapHealth(Place("0123456789"), tmp_path / "hall.health.01234567.sqlite") as health:
+        assert health.frames() == 1
 
 
 def test_its_name_is_the_maps(tmp_path):

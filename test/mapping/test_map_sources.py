@@ -26,6 +26,8 @@ from pixloc_ros.features import read_image
 from pixloc_ros.geometry import Pose
 from pixloc_ros.mapping import PixMap, read_colmap
 from pixloc_ros.mapping.depth_points import add_depth_points
+from pixloc_ros.mapping.frame import LEAST
+from pixloc_ros.mapping.health import Judgement, MapHealth, health_path
 from pixloc_ros.mapping.sfm import find_images
 from pixloc_ros.mapping.sources import Source, Work
 from pixloc_ros.mapping.sources.bag import extract_depth
@@ -138,6 +140,58 @@ def test_a_map_is_extended_by_images_that_are_found_in_it(
     assert "is in" in again[1]
     assert "already" in again[1]
     assert not list(tmp_path.glob(".*part*"))
+
+
+def test_a_map_is_refreshed_by_images_that_were_kept(room, drive, posed, tmp_path, capsys):
+    _, sequence = drive
+    images, _, poses = posed
+    map_file, output = tmp_path / "room.pixmap.h5", tmp_path / "new.pixmap.h5"
+    shutil.copy(room.map_file, map_file)
+    lines = [f"{name} {camera_words(sequence)}\n" for name in poses]
+    (images / "queries_with_intrinsics.txt").write_text("".join(lines))
+    off = torch.tensor([0.02, 0.0, 0.0, 0.0, 0.01, 0.0], dtype=torch.float64)
+    write_poses(images / "poses.txt", {name: pose.perturb(off) for name, pose in poses.items()})
+    with PixMap(map_file) as old, MapHealth(old, health_path(map_file), "robot") as health:
+        gone = old.reference(0).points.numpy()
+        none = np.zeros(len(gone), bool)
+        said = Judgement(gone, none, np.array([0]), np.zeros(len(gone), int), none)
+        for k in range(8):
+            health.add(said, 100.0 * k)
+    command = ["--refresh", map_file, "--images", images, "--output"]
+    code, told = build(capsys, *command, output)
+    assert code == 0, told
+    assert f"{len(gone)} points and 1 references of before are left out" in told
+    with PixMap(map_file) as old, PixMap(output) as new:
+        new.verify()
+        assert old.names[0] not in new.names
+        stays = [old.names.find(name) for name in new.names if name in old.names]
+        assert len(stays) > 10
+        # what stays of the map is where it was, to the bit
+        for number in stays:
+            there = new.names.find(old.names[number])
+            assert torch.equal(new.pose(there).matrix(), old.pose(number).matrix())
+            before, after = old.reference(number), new.reference(there)
+            kept = ~np.isin(before.points.numpy(), gone)
+            assert torch.equal(after.xyz, before.xyz[torch.from_numpy(kept)])
+        added = [name for name in poses if name in new.names]
+        for name in added:
+            assert float(new.pose(new.names.find(name)).distance(poses[name])[0]) < 0.01
+        assert len(new) == len(stays) + len(added)
+        # some see little but what is gone
+        assert len(added) >= LEAST
+    small = tmp_path / "small.pixmap.h5"
+    code, told = build(capsys, *command, small, "--budget-mb", "1.5")
+    assert code == 0, told
+    assert 0.75 * 1.5 < small.stat().st_size / 2**20 <= 1.5
+    assert small.stat().st_size < 0.7 * output.stat().st_size
+    code, told = build(capsys, *command, tmp_path / "b.pixmap.h5", "--budget-mb", "0.01")
+    assert code == 1
+    assert "no map of this place fits into 0.01 MB" in told
+    again = ["--refresh", output, "--images", images, "--output", tmp_path / "b.pixmap.h5"]
+    code, told = build(capsys, *again)
+    assert code == 1
+    assert "images are found in" in told
+    assert "in the map already" in told
 
 
 def test_depth_gives_points_where_there_are_none(room, drive, tmp_path):

@@ -7,6 +7,7 @@ from pixloc_ros.mapping.sources.frame import MapFrame
 from pixloc_ros.mapping.sources.hloc import HlocFeatures
 from pixloc_ros.mapping.sources.images import FromImages
 from pixloc_ros.mapping.sources.poses import FromPoses
+from pixloc_ros.mapping.sources.refresh import FromKept
 from pixloc_ros.mapping.sources.source import Source, Stages, Work
 from pixloc_ros.mapping.sources.transforms import FromTransforms
 
@@ -14,6 +15,7 @@ __all__ = [
     "FromBag",
     "FromColmap",
     "FromImages",
+    "FromKept",
     "FromLocalized",
     "FromPoses",
     "FromTransforms",
