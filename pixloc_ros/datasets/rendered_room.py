@@ -35,7 +35,7 @@ OPTICAL = ((0.0, 0.0, 1.0), (-1.0, 0.0, 0.0), (0.0, -1.0, 0.0))
 Progress = Callable[[str, int, int], None]
 
 
-class _Painter:
+class Painter:
     """Paints faces: a material of low contrast, pictures of many sizes on it."""
 
     def __init__(self, random: np.random.Generator) -> None:
@@ -52,10 +52,13 @@ class _Painter:
         grain = tiles[:h, :w].astype(np.float32)
         face = tint + random.uniform(0.15, 0.5) * (grain - grain.mean())
         for _ in range(round(pictures * width * height)):
-            self._hang(face, self._pictures[random.integers(len(self._pictures))])
+            self.hang(face)
         return np.clip(face, 0, 255).astype(np.uint8)
 
-    def _hang(self, face: np.ndarray, picture: np.ndarray) -> None:
+    def hang(self, face: np.ndarray, picture: np.ndarray | None = None) -> None:
+        """Hang a picture somewhere on a face, which is changed; without one, one of the painter's."""
+        if picture is None:
+            picture = self._pictures[self._random.integers(len(self._pictures))]
         random = self._random
         side = random.uniform(0.25, 0.9) * PIXELS_PER_METRE
         w, h = (int(side * random.uniform(0.7, 1.3)) for _ in range(2))
@@ -73,7 +76,11 @@ class _Painter:
 def make_room(seed: int) -> Scene:
     """The room with its furniture along the walls; the middle is free to drive."""
     random = np.random.default_rng(seed)
-    paint = _Painter(random)
+    return Scene(room_boxes(random, Painter(random)))
+
+
+def room_boxes(random: np.random.Generator, paint: Painter) -> list[Box]:
+    """The room itself, and ten pieces of furniture."""
 
     def box(
         centre: tuple[float, float, float],
@@ -93,7 +100,7 @@ def make_room(seed: int) -> Scene:
         size = tuple(random.uniform((0.4, 0.4, 0.4), (0.9, 0.7, 1.6)))
         at = (0.44 * ROOM[0] * math.cos(angle), 0.43 * ROOM[1] * math.sin(angle), size[2] / 2)
         boxes.append(box(at, size, random.uniform(-0.6, 0.6), False))
-    return Scene(boxes)
+    return boxes
 
 
 def base_pose(time: float, radius: float, phase: float = 0.0, gaze: float = 0.0) -> Pose:
@@ -116,14 +123,16 @@ def mount() -> Pose:
     )
 
 
-def _photograph(
+def photograph(
     scene: Scene,
     camera: Camera,
     cam_from_map: Pose,
     random: np.random.Generator,
     time: float | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A frame with the faults of a camera; `time` makes its exposure wander."""
+    """A frame (H, W, 3) with the faults of a camera, and its depth; `time` makes its exposure
+    wander.
+    """
     image, depth = scene.render(camera, cam_from_map)
     height, width = depth.shape
     gain = 1.0 if time is None else 1.0 + 0.35 * math.sin(0.9 * time)
@@ -238,7 +247,7 @@ def render_room(
         time = mapped * i / references
         gaze = math.radians((25.0, -30.0)[lap])
         pose = cam_from_base @ base_pose(time, (1.25, 0.7)[lap], 0.07, gaze).inverse()
-        image, depth = _photograph(scene, camera, pose, random, None)
+        image, depth = photograph(scene, camera, pose, random, None)
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         found = cv2.goodFeaturesToTrack(gray, 300, 0.01, 8)
         names.append(f"db/{i:04d}.jpg")
@@ -256,7 +265,7 @@ def render_room(
         time = i / FRAME_RATE
         name = f"query/{i:04d}.jpg"
         truth[name] = cam_from_base @ base_pose(time, 1.0).inverse()
-        image, _ = _photograph(scene, camera, truth[name], random, time)
+        image, _ = photograph(scene, camera, truth[name], random, time)
         _save(root / "images" / name, image)
         queries.append(f"{name} {model} {width} {height} {' '.join(map(str, params))}\n")
         stamps.append(f"{name} {time + 100.0:.6f}\n")

@@ -1,9 +1,13 @@
-"""A map from above, with what drives found of it."""
+"""A map from above, with what drives found of it; maps of a changing place, day by day."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,3 +68,27 @@ def plot_ages(
     axes.set_title(title)
     axes.legend(loc="upper right")
     save(figure, output)
+
+
+def plot_days(output: str | os.PathLike[str], drives: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the share of frames with a fix and the median error, day by day and map by map.
+
+    drives: what `evaluation.ageing_simulation` writes, see its `Drive`.
+    """
+    figure = new_figure(9, 6)
+    above, below = panels(figure, 2, 1, sharex=True)
+    for name in dict.fromkeys(drive["map"] for drive in drives):
+        own = [drive for drive in drives if drive["map"] == name]
+        days = [drive["day"] for drive in own]
+        above.plot(days, [drive["fixes"] / drive["frames"] for drive in own], label=name)
+        below.plot(days, [1e3 * drive["median_m"] for drive in own])
+    above.set_ylabel("share of frames with a fix")
+    above.set_ylim(0, 1.02)
+    above.legend(loc="lower left")
+    below.set_ylabel("median error in mm")
+    below.set_xlabel("day")
+    save(figure, output)
+
+
+if __name__ == "__main__":
+    plot_days(sys.argv[2], json.loads(Path(sys.argv[1]).read_text()))
