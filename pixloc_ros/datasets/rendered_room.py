@@ -56,7 +56,7 @@ class Painter:
         return np.clip(face, 0, 255).astype(np.uint8)
 
     def hang(self, face: np.ndarray, picture: np.ndarray | None = None) -> None:
-        """Hang a picture somewhere on a face, which is changed; without one, one of the painter's."""
+        """Hang a picture, one of the painter's unless it is given, somewhere on a face."""
         if picture is None:
             picture = self._pictures[self._random.integers(len(self._pictures))]
         random = self._random
