@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pixloc_ros.cli.options import Parser
 from pixloc_ros.errors import InputError
+from pixloc_ros.evaluation.map_ageing import read_age
 from pixloc_ros.localization import RunFile
 from pixloc_ros.localization.run_file import SUFFIX as RUN_SUFFIX
 from pixloc_ros.mapping import PixMap
@@ -32,6 +33,9 @@ def run(arguments: Sequence[str]) -> int:
         "--points", type=int, default=1_000_000, metavar="N", help="most points that are sent"
     )
     parser.add_argument("--dark", action="store_true")
+    parser.add_argument(
+        "--health", action="store_true", help="colour the references by what drives found"
+    )
     given = parser.parse_args(arguments)
     if not 0 <= given.port < 65536:
         raise InputError(f"--port {given.port}: 0 to 65535")
@@ -48,6 +52,7 @@ def run(arguments: Sequence[str]) -> int:
         pixmap = stack.enter_context(PixMap(chosen))
         if recorded is not None and not (given.follow or len(recorded)):
             raise InputError(f"{given.file}: the run holds no frame")
+        ages = [age.value for age in read_age(pixmap).ages] if given.health else []
         viewer = Viewer(
             pixmap,
             recorded,
@@ -57,6 +62,7 @@ def run(arguments: Sequence[str]) -> int:
             given.port,
             given.dark,
             given.follow,
+            ages,
         )
         stack.callback(viewer.close)
         print(f"{given.file} on {viewer.address}, until Ctrl-C", flush=True)

@@ -15,7 +15,7 @@ from scipy.spatial import KDTree
 
 from pixloc_ros.localization.gating import InlierModel
 from pixloc_ros.mapping import PixMap
-from pixloc_ros.mapping.health import PointHealth, ReferenceHealth
+from pixloc_ros.mapping.health import MapHealth, PointHealth, ReferenceHealth, health_path
 
 SEEN = 20
 """Judged observations from which a reference's share is looked at."""
@@ -126,6 +126,13 @@ def map_age(
         chosen = np.array([i for i, own in enumerate(ages) if own is age], int)
         areas += _areas(pixmap, age, chosen, references.last)
     return MapAge(tuple(ages), fit, tuple(areas), float(points.gone.mean()))
+
+
+def read_age(pixmap: PixMap) -> MapAge:
+    """The age of a map by what lies beside it. Raises HealthError."""
+    with MapHealth(pixmap, health_path(pixmap.path)) as health:
+        references, points = health.references(), health.points()
+    return map_age(pixmap, references, points, InlierModel.of(pixmap.statistics[-1]))
 
 
 def _areas(pixmap: PixMap, age: Age, chosen: np.ndarray, last: np.ndarray) -> list[Area]:

@@ -55,6 +55,25 @@ def test_a_map_that_shows_nothing_any_more(map_file, capsys):
     assert "images or more from there" in out
 
 
+def test_the_viewer_shows_it(map_file, monkeypatch, capsys):
+    pytest.importorskip("viser", reason="the viewer is built on viser")
+    from pixloc_ros.visualization.viewer import Viewer
+    from pixloc_ros.visualization.viewer.map_panel import AGES
+    from pixloc_ros.visualization.viewer.scene import MapScene
+
+    drawn = []
+    monkeypatch.setattr(Viewer, "wait", lambda self: None)
+    camera = MapScene.camera
+    monkeypatch.setattr(
+        MapScene, "camera", lambda self, *args: drawn.append(args[3]) or camera(self, *args)
+    )
+    assert main(["view", str(map_file), "--health", "--port", "0"]) == 1
+    assert "the node makes it" in capsys.readouterr().err
+    keep(map_file, "one", False)
+    assert main(["view", str(map_file), "--health", "--port", "0"]) == 0
+    assert set(drawn) == {AGES["unusable"]}
+
+
 def test_what_other_robots_found_is_joined(map_file, tmp_path, capsys):
     others = [tmp_path / "two.sqlite", tmp_path / "three.sqlite"]
     for robot, path in zip(("two", "three"), others, strict=True):

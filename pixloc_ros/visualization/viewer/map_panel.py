@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,26 @@ from pixloc_ros.features import ImageError, read_image, shrink
 from pixloc_ros.geometry import Camera
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.visualization.viewer.panels import PICTURE, blank, from_browser
-from pixloc_ros.visualization.viewer.scene import BLUE, ORANGE, MapScene
+from pixloc_ros.visualization.viewer.scene import (
+    BLUE,
+    GRAY,
+    GREEN,
+    ORANGE,
+    VERMILION,
+    MapScene,
+)
 
 FRUSTUMS = 400
 """References that are drawn; of more, an even choice."""
 
 
+AGES = {"good": GREEN, "aged": ORANGE, "unusable": VERMILION, "unvisited": GRAY}
+
+
 class MapPanel:
-    """images: folder of the references' pictures, or None. lock: of what browsers change."""
+    """images: folder of the references' pictures, or None. lock: of what browsers change. ages: of
+    each reference, a word of AGES, by which its camera is coloured; empty where not known.
+    """
 
     def __init__(
         self,
@@ -28,13 +41,15 @@ class MapPanel:
         pixmap: PixMap,
         images: Path | None,
         lock: threading.RLock,
+        ages: Sequence[str] = (),
     ) -> None:
         self._scene, self._pixmap, self._images, self._lock = scene, pixmap, images, lock
         poses, names = pixmap.poses, pixmap.names
         chosen = np.unique(np.linspace(0, len(pixmap) - 1, min(len(pixmap), FRUSTUMS)).astype(int))
         for number in chosen.tolist():
             name, camera = f"/map/references/{number}", pixmap.camera(number)
-            handle = scene.camera(name, camera, poses[number], BLUE)
+            colour = AGES[ages[number]] if ages else BLUE
+            handle = scene.camera(name, camera, poses[number], colour)
             handle.on_click(lambda _, number=number: self.open(number))
         gui = server.gui
         with gui.add_folder("Map"):
@@ -42,6 +57,9 @@ class MapPanel:
                 f"{len(names)} references, {pixmap.point_count:,} points. "
                 "Click a camera to see its picture."
             )
+            if ages:
+                counts = ", ".join(f"{list(ages).count(word)} {word}" for word in AGES)
+                gui.add_markdown(f"By what the last drives found: {counts}.")
             self._chosen = gui.add_text("reference", names[0], hint="its name, or a part of it")
             self._note = gui.add_markdown("")
             self._shown = gui.add_image(blank())

@@ -13,6 +13,7 @@ from pixloc_ros.mapping import PixMap
 from pixloc_ros.visualization.style import heat
 
 BLUE, VERMILION, ORANGE, GREEN = (0, 114, 178), (213, 94, 0), (230, 159, 0), (0, 158, 115)
+GRAY = (140, 140, 140)
 
 
 class MapScene:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ class Viewer:
 
     images: folder of the references' pictures, or None. budget: most points that are sent.
     host, port: port 0 takes a free one. follow: the run is being recorded, look for more.
+    ages: of the references, see `MapPanel`.
     Raises InputError where the address cannot be listened on, or viser is not installed.
     """
 
@@ -35,6 +37,7 @@ class Viewer:
         port: int = 8080,
         dark: bool = False,
         follow: bool = False,
+        ages: Sequence[str] = (),
     ) -> None:
         try:
             import viser
@@ -60,7 +63,7 @@ class Viewer:
             dark_mode=dark, show_share_button=False, show_logo=False, control_width="large"
         )
         self.scene = MapScene(self._server, pixmap, budget)
-        self.map_panel = MapPanel(self._server, self.scene, pixmap, images, lock)
+        self.map_panel = MapPanel(self._server, self.scene, pixmap, images, lock, ages)
         self.run_panel: RunPanel | None = None
         if run is not None:
             self.run_panel = RunPanel(self._server, self.scene, run, follow, lock, self._stop)
