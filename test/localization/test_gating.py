@@ -1,10 +1,20 @@
 from __future__ import annotations
 
+import math
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from pixloc_ros.localization import GateOptions, InlierStatistics
+from pixloc_ros.errors import InputError
+from pixloc_ros.localization import (
+    GateOptions,
+    InlierStatistics,
+    MotionOptions,
+    TrackerOptions,
+)
 from pixloc_ros.localization.gating import InlierModel, gate
 from pixloc_ros.mapping import ResidualStatistics
 
@@ -37,7 +47,42 @@ def test_the_threshold_is_not_where_all_matching_points_are_in():
 
 def test_a_map_without_statistics_still_has_a_threshold():
     nothing = np.full(101, np.nan)
-    assert InlierModel.of(ResidualStatistics(nothing, nothing)).threshold == 1.0
+    model = InlierModel.of(ResidualStatistics(nothing, nothing))
+    assert model.threshold == 1.0
+    # and the fit is the share of inliers
+    assert model.fit(0.7) == pytest.approx(0.7)
+
+
+def test_no_unrelated_point_is_nearer_than_the_nearest_seen():
+    apart = ResidualStatistics(np.linspace(0.0, 0.5, 101), np.linspace(1.0, 2.0, 101))
+    model = InlierModel.of(apart)
+    assert (model.threshold, model.matching, model.unrelated) == (0.5, 1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "names"),
+    [
+        (GateOptions, 6, 100_000, "min_points matches patches"),
+        (GateOptions, 0, 1, "min_visible min_fit matched_fit ambiguity"),
+        (GateOptions, 0, 1, "min_patch_share unpatched_fit"),
+        (GateOptions, 0, 16, "min_spread"),
+        (GateOptions, 0, 180, "max_view_deg"),
+        (GateOptions, 0, 1e6, "max_shift_px"),
+        (GateOptions, 1, 1e12, "max_condition"),
+        (TrackerOptions, 0.1, 1e6, "agreement lost_m lost_deg"),
+        (TrackerOptions, 0, 1e6, "lost_after moved_after"),
+        (TrackerOptions, 0, 180, "gravity_deg"),
+        (MotionOptions, 0, 1e6, "drift drift_deg turn_drift floor_m floor_deg"),
+        (MotionOptions, 0, 1e6, "max_speed max_turn_deg"),
+    ],
+)
+def test_settings_have_a_range_and_both_ends_of_it(kind, low, high, names):
+    for name in names.split():
+        for value in (low, high):
+            assert getattr(kind(**{name: value}), name) == value
+        for value in (math.nextafter(low, -math.inf), math.nextafter(high, math.inf)):
+            with pytest.raises(InputError, match=f"setting {name} is"):
+                kind(**{name: value})
 
 
 def changed(**fields):
@@ -46,6 +91,55 @@ def changed(**fields):
 
 def test_believes_a_good_answer(model):
     assert gate(GOOD, model, COVARIANCE, GateOptions()) == ""
+
+
+def test_the_documented_defaults_are_those_in_the_code():
+    page = Path(__file__).parents[2] / "doc" / "settings.md"
+    kinds = {"gate.": GateOptions(), "motion.": MotionOptions(), "": TrackerOptions()}
+    told = {}
+    for names, values in re.findall(r"^\| (`[^|]+`) \| ([\d., e-]+) \|", page.read_text(), re.M):
+        for name, value in zip(re.findall(r"`(.+?)`", names), values.split(", "), strict=False):
+            told[name] = float(value)
+    for prefix, options in kinds.items():
+        for name, value in options.__dict__.items():
+            if name != "motion":
+                assert told[prefix + name] == value, name
+
+
+def test_exactly_what_is_asked_for_is_enough():
+    options, model = GateOptions(), InlierModel(1.0, 1.0, 0.0)
+    least = InlierStatistics(
+        points=150,
+        visible=options.min_visible,
+        inliers=options.min_fit,
+        view_deg=options.max_view_deg,
+        shift_px=options.max_shift_px,
+        condition=options.max_condition,
+    )
+    assert round(least.points * least.visible) == options.min_points
+    matched = {"matches": options.matches, "spread": options.min_spread}
+    patched = {
+        "patches": options.patches,
+        "patch_share": options.min_patch_share,
+        "patch_spread": options.min_spread,
+    }
+    wider = matched | {"spread": 2 * options.min_spread, "patches_sought": 2000}
+    for fields in (
+        {},
+        matched | {"inliers": options.matched_fit},
+        patched | {"inliers": options.matched_fit},
+        wider | {"inliers": options.unpatched_fit},
+    ):
+        enough = InlierStatistics(**{**least.__dict__, **fields})
+        assert gate(enough, model, COVARIANCE, options) == ""
+
+
+def test_matches_are_blamed_only_where_there_are_many_in_one_part(model):
+    few = {"matches": 10, "spread": 1.2}
+    wide = {"inliers": 0.05, "matches": 400, "spread": 4.0}
+    for fields in ({}, few, wide):
+        reason = gate(changed(**{"inliers": 0.3} | fields), model, COVARIANCE, GateOptions())
+        assert reason.endswith("is needed")
 
 
 def test_many_matches_are_evidence_of_their_own(model):
@@ -98,7 +192,7 @@ def test_nobody_sees_places_from_behind(model):
     [
         (changed(points=20), COVARIANCE, "points visible, 30 are needed"),
         (changed(points=0, visible=0.0), COVARIANCE, "only 0 points"),
-        (changed(visible=0.1), COVARIANCE, "10% of the points visible"),
+        (changed(visible=0.1), COVARIANCE, "10% of the points visible, 20% are needed"),
         (changed(inliers=0.3), COVARIANCE, "30% inliers"),
         (changed(inliers=0.3, matches=39), COVARIANCE, "0.40 is needed"),
         (changed(inliers=0.1, matches=400, spread=4.0), COVARIANCE, "0.10 is needed"),

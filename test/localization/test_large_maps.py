@@ -52,7 +52,7 @@ def test_answers_as_the_small_map_does(room, network, localizer, large, monkeypa
         monkeypatch.setattr(PixMap, name, property(whole_map))
     with PixMap(large) as pixmap:
         among = Localizer(pixmap, network)
-        assert isinstance(among.index, FileIndex)
+        assert isinstance(among.candidates.index, FileIndex)
         for frame in room.sequence.frames[::4]:
             image = read_image(room.sequence.images / frame.name)
             for prior in (None, Prior(frame.truth)):

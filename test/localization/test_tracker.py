@@ -124,6 +124,14 @@ def test_a_candidate_outlives_a_refusal_but_not_many():
     assert tracker.update(answer(10.2), observed(10.2))[0] is None
 
 
+def test_a_candidate_that_outlives_a_refusal_is_no_prior_either():
+    tracker = Tracker()
+    tracker.update(answer(0.0), observed(0.0))
+    tracker.refuse(0.1, driven(0.1))
+    assert tracker.prior(observed(0.2)) is None
+    assert tracker.frame == ""
+
+
 def test_the_prior_is_the_last_fix_carried_by_odometry():
     prior = tracking().prior(observed(2.0))
     expected = (MAP_FROM_ODOM @ driven(2.0) @ MOUNT).inverse()
@@ -211,6 +219,39 @@ def test_one_estimate_elsewhere_and_a_long_wait_are_no_second_place():
     assert tracker.update(answer(2.6, offset=9.0), observed(2.6))[0] is None
 
 
+def test_where_the_robot_was_moved_to_one_more_estimate_is_a_fix():
+    tracker, stamp = tracking(), 0.1
+    while tracker.state is not State.LOST:
+        stamp += 0.1
+        tracker.update(answer(stamp, offset=9.0), observed(stamp))
+    assert tracker.update(answer(stamp + 0.1, offset=9.0), observed(stamp + 0.1))[0] is not None
+    assert tracker.state is State.TRACKING
+
+
+def test_nothing_is_wrong_with_a_refusal_after_the_robot_was_moved():
+    tracker, stamp = tracking(), 0.1
+    while tracker.state is not State.LOST:
+        stamp += 0.1
+        tracker.update(answer(stamp, offset=9.0), observed(stamp))
+    tracker.update(refused(), observed(stamp + 0.1))
+    assert tracker.state is State.LOST
+
+
+def test_what_was_found_elsewhere_before_the_last_fix_does_not_count():
+    tracker = tracking()
+    tracker.update(answer(0.2, offset=9.0), observed(0.2))
+    for stamp in (1.0, 2.0, 3.0):
+        assert tracker.update(answer(stamp), observed(stamp))[0] is not None
+    tracker.update(answer(3.1, offset=9.0), observed(3.1))
+    assert tracker.state is State.COASTING
+
+
+def test_a_refusal_is_no_second_place_however_soon_another_one_is_believed():
+    tracker = tracking(moved_after=0.0)
+    tracker.update(refused(), observed(0.2))
+    assert tracker.state is State.COASTING
+
+
 def test_what_a_wrong_prior_leads_to_is_no_second_place():
     tracker = tracking()
     for step in range(40):
@@ -245,6 +286,36 @@ def test_a_vague_estimate_is_none():
     assert tracker.state is State.UNLOCALIZED
 
 
+@pytest.mark.parametrize("vague", [slice(3), slice(3, 6)], ids=["position", "orientation"])
+def test_an_estimate_may_be_vague_in_one_of_both(vague):
+    covariance = torch.eye(6, dtype=torch.float64) * 1e-4
+    covariance[vague, vague] *= 1e5 if vague.stop == 3 else 1e4
+    away = Pose.identity(dtype=torch.float64)
+    result = replace(answer(0.0), covariance=covariance, cam_from_map=away)
+    fix, result = Tracker().update(result, FrameContext(0.0, away, None))
+    assert "too vague" in result.reason
+    assert fix is None
+
+
+def test_vague_estimates_are_coasted_through_on_odometry():
+    tracker = tracking()
+    tracker.update(answer(5.0, variance=4.0), observed(5.0))
+    assert tracker.state is State.COASTING
+    late = 0.2 + tracker.options.lost_after
+    tracker.update(answer(late, variance=4.0), observed(late))
+    assert tracker.state is State.LOST
+
+
+def test_no_rounding_tilts_an_upright_robot_beyond_what_is_a_cosine():
+    strict = Tracker(TrackerOptions(gravity_deg=5.0))
+    for step in range(20):
+        stamp = 0.1 * step
+        upright = Pose.exp(torch.tensor([0, 0, 0, 0.1, 0.2, 0.3]).double() * step)
+        found = replace(answer(stamp), cam_from_map=(upright @ MOUNT).inverse())
+        strict.update(found, FrameContext(stamp, MOUNT, upright))
+    assert strict.state is not State.UNLOCALIZED
+
+
 def test_gravity_is_looked_at_when_asked_to():
     leaning = {"tilt": math.radians(8.0)}
     assert Tracker().update(answer(0.0, **leaning), observed(0.0))[1].ok
@@ -270,6 +341,29 @@ def test_one_estimate_that_agrees_with_a_hint_is_a_fix():
     assert torch.allclose(prior.cam_from_map.matrix(), expected.matrix(), atol=1e-9)
     assert tracker.update(answer(2.0, from_prior=True), observed(2.0))[0] is not None
     assert tracker.state is State.TRACKING
+
+
+def test_the_clock_may_have_started_long_ago():
+    tracker = Tracker()
+    tracker.hint(hint(100.0))
+    tracker.refuse(100.2, driven(100.2))
+    assert tracker.prior(observed(100.3)) is not None
+
+
+def test_a_hint_forgets_what_was_found_before():
+    tracker = Tracker()
+    tracker.update(answer(0.0), observed(0.0))
+    tracker.hint(hint(0.1, offset=30.0))
+    assert tracker.update(answer(0.2), observed(0.2))[0] is None
+
+
+def test_what_contradicts_a_hint_does_not_keep_it_alive():
+    tracker = Tracker(TrackerOptions(lost_m=100.0))
+    tracker.hint(hint(0.0, offset=30.0))
+    for second in range(1, 10):
+        tracker.update(answer(second, offset=3.0 * (-1) ** second), observed(second))
+    tracker.refuse(0.1 + tracker.options.lost_after, driven(0.1 + tracker.options.lost_after))
+    assert tracker.prior(observed(10.2)) is None
 
 
 def test_a_hint_is_not_averaged_with_what_the_camera_says():
@@ -323,6 +417,11 @@ def test_reset_forgets():
     assert tracker.state is State.UNLOCALIZED
     assert tracker.prior(observed(0.3)) is None
     assert tracker.update(answer(0.3), observed(0.3))[0] is None
+
+
+def test_states_are_published_by_their_names():
+    for state in State:
+        assert state.value == state.name.lower()
 
 
 def test_the_documented_table_is_the_one_in_the_code():
@@ -385,6 +484,62 @@ def test_odometry_errs_by_a_share_of_the_way_and_of_the_turns():
     after = propagate(known, 1.0, turned, MotionOptions(turn_drift=0.1))
     assert after.sigma_m == pytest.approx(0.0)
     assert after.sigma_deg == pytest.approx(0.1 * math.degrees(1.0))
+
+
+def test_in_many_steps_odometry_errs_as_in_one():
+    start = Pose.identity(dtype=torch.float64)
+    belief = PoseEstimate(0.0, start, torch.zeros(6, 6).double(), start)
+    options = MotionOptions(drift=0.02, drift_deg=0.0, turn_drift=0.0)
+    for step in range(1, 11):
+        ahead = Pose.exp(torch.tensor([step, 0, 0, 0, 0, 0], dtype=torch.float64))
+        belief = propagate(belief, 0.1 * step, ahead, options)
+    assert belief.sigma_m == pytest.approx(0.2)
+    belief = PoseEstimate(0.0, start, torch.zeros(6, 6).double(), start)
+    for step in range(1, 11):
+        turned = Pose.exp(torch.tensor([0, 0, 0, 0, 0, 0.1 * step], dtype=torch.float64))
+        belief = propagate(belief, 0.1 * step, turned, MotionOptions(turn_drift=0.1))
+    assert belief.sigma_deg == pytest.approx(0.1 * math.degrees(1.0))
+
+
+def test_the_way_and_its_turns_add_to_the_error_of_the_orientation():
+    start = Pose.identity(dtype=torch.float64)
+    known = PoseEstimate(0.0, start, torch.zeros(6, 6).double(), start)
+    options = MotionOptions(drift=0.0, drift_deg=0.5, turn_drift=0.1)
+    ahead = torch.tensor([10.0, 0, 0], dtype=torch.float64)
+    turn = Pose.exp(torch.tensor([0, 0, 0, 0, 0, 1.0], dtype=torch.float64)).rotation
+    after = propagate(known, 1.0, Pose(turn, ahead), options)
+    assert after.sigma_deg == pytest.approx(5.0 + 0.1 * math.degrees(1.0))
+
+
+def test_who_looks_too_far_left_ends_up_too_far_left():
+    start = Pose.identity(dtype=torch.float64)
+    unsure = torch.diag(torch.tensor([0, 0, 0, 0, 0, 0.01**2]).double())
+    ahead = Pose.exp(torch.tensor([10.0, 0, 0, 0, 0, 0], dtype=torch.float64))
+    quiet = MotionOptions(drift=0.0, drift_deg=0.0, turn_drift=0.0)
+    after = propagate(PoseEstimate(0.0, start, unsure, start), 1.0, ahead, quiet)
+    assert float(after.covariance[1, 5]) == pytest.approx(10.0 * 0.01**2)
+
+
+def test_a_belief_is_as_vague_as_along_its_worst_axis():
+    unsure = believed([0.1, 0.3, 0.2, 0.01, 0.02, 0.04])
+    assert unsure.sigma_m == pytest.approx(0.3)
+    assert unsure.sigma_deg == pytest.approx(math.degrees(0.04))
+
+
+def test_disagreement_counts_what_both_are_unsure_of():
+    options = MotionOptions(floor_m=0.0, floor_deg=0.0)
+    one, two = believed([0.12] * 6), believed([0.16] * 6, offset=0.1)
+    assert disagreement(one, two, options)[0] == pytest.approx(0.5)
+
+
+def test_metres_are_of_the_way_and_degrees_of_the_turn():
+    one = believed([0.1] * 6)
+    turn = Pose.exp(torch.tensor([0, 0, 0, 0.3, 0.0, 0.4], dtype=torch.float64)).rotation
+    place = one.map_from_base.translation
+    two = replace(one, map_from_base=Pose(turn @ one.map_from_base.rotation, place))
+    _, metres, degrees = disagreement(one, two, MotionOptions())
+    assert metres == pytest.approx(0.0, abs=1e-12)
+    assert degrees == pytest.approx(math.degrees(0.5))
 
 
 def test_estimates_that_claim_no_error_agree_within_the_floor():
