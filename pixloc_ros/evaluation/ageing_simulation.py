@@ -30,19 +30,28 @@ from pixloc_ros.datasets.rendered_room import (
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import FeatureNetwork, open_network
 from pixloc_ros.geometry import Camera, Pose
-from pixloc_ros.localization import MapSet, Prior, View
+from pixloc_ros.localization import (
+    Decision,
+    FrameContext,
+    MapSet,
+    Moment,
+    Pipeline,
+    PoseEstimate,
+    View,
+)
 from pixloc_ros.localization.learning import Learner
 from pixloc_ros.mapping import build_map, read_colmap
 from pixloc_ros.mapping.sources.refresh import POSES
 
 MAPS = ("static", "adapted", "refreshed")
-DAY, STEP = 86_400.0, 11.0
-"""Seconds between drives, and between images that are localized."""
-PRIOR = (0.05, 0.02)
-"""Standard deviations of the priors, metres and radians: what odometry leaves from fix to fix."""
+DAY, LAP = 86_400.0, 40.0
+"""Seconds between drives, and that one takes."""
+START = (0.1, 0.1)
+"""Standard deviations of where a drive is said to begin, metres and radians."""
+DRIFT = 0.03
+"""Standard deviation of the error of odometry, as a share of each step."""
 WRONG = (0.1, 5.0)
 """A fix further off than this, in metres or degrees, is wrong."""
-LAP = 40.0
 
 
 @dataclass(frozen=True)
@@ -101,22 +110,33 @@ class Simulation:
         metres, wrong = [], 0
         kept = str(self._folder / "kept") if name == "refreshed" else ""
         learn = "none" if name == "static" else "adapt"
+        morning = DAY * (1 + self.room.day)
+        bases = [(truth.inverse() @ mount().inverse()) for _, truth in views]
+        odometry = Pose.identity(dtype=torch.float64)
         with MapSet(self._map(name), self._network) as maps:
             learner = Learner(maps, learn, print, kept)
+            pipeline = Pipeline(maps.localize_views)
+            # the robot starts where it stood at night
+            begin = torch.tensor(START).double().square().repeat_interleave(3).diag()
+            pipeline.hint(PoseEstimate(morning, bases[0], begin, odometry, frame="map"))
             for number, (view, truth) in enumerate(views):
-                noise = random.normal(size=6) * np.repeat(PRIOR, 3)
-                prior = Prior(truth.perturb(torch.from_numpy(noise)))
-                answer = maps.localize_views([view], prior)
-                stamp = DAY * (1 + self.room.day) + STEP * number
-                if not answer.ok:
-                    learner.add_refusal(answer, [view], prior, stamp)
-                    continue
-                learner.add(answer, [view], stamp)
-                away, radians = answer.cam_from_map.distance(truth)
-                if float(away) > WRONG[0] or float(torch.rad2deg(radians)) > WRONG[1]:
-                    wrong += 1
-                else:
-                    metres.append(float(away))
+                stamp = morning + LAP / len(views) * number
+                if number:
+                    step = (bases[number - 1].inverse() @ bases[number]).log()
+                    odometry = odometry @ Pose.exp(step * (1 + DRIFT * random.normal()))
+                context = FrameContext(stamp, mount(), odometry)
+                outcome = pipeline.process(Moment(context, [view]))
+                if outcome.decision is Decision.FIX:
+                    assert outcome.fix is not None
+                    learner.add(outcome.estimate, [view], stamp)
+                    found = (outcome.fix.map_from_base @ mount()).inverse()
+                    away, radians = found.distance(truth)
+                    if float(away) > WRONG[0] or float(torch.rad2deg(radians)) > WRONG[1]:
+                        wrong += 1
+                    else:
+                        metres.append(float(away))
+                elif outcome.decision is Decision.REFUSED and outcome.prior is not None:
+                    learner.add_refusal(outcome.estimate, [view], outcome.prior, stamp)
             learner.close()
         beside = self._folder / f"{name}.health.sqlite"
         return Drive(

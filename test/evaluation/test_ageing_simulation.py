@@ -47,11 +47,11 @@ def test_one_night_a_week():
 
 def test_three_maps_are_driven_by(tmp_path, capsys):
     report = tmp_path / "days.json"
-    small = ["--days", "1", "--frames", "2", "--references", "16", "--every", "1"]
+    small = ["--days", "1", "--frames", "6", "--references", "16", "--every", "1"]
     assert run(["--folder", str(tmp_path / "room"), *small, "--json", str(report)]) == 0
     drives = json.loads(report.read_text())
     assert [drive["map"] for drive in drives] == ["static", "adapted", "refreshed"]
-    assert [drive["fixes"] for drive in drives] == [2, 2, 2]
+    assert [drive["fixes"] for drive in drives] == [6, 6, 6]
     assert [drive["wrong"] for drive in drives] == [0, 0, 0]
     assert [drive["sidecar_mb"] > 0 for drive in drives] == [False, True, True]
     assert "nothing was kept" in capsys.readouterr().out
