@@ -98,6 +98,11 @@ class Camera(TensorFields):
         "limit": 0,
     }
 
+    @property
+    def fisheye(self) -> bool:
+        """Whether the lens is an equidistant one."""
+        return self.lens.equidistant
+
     @classmethod
     def from_colmap(
         cls,

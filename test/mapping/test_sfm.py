@@ -18,6 +18,7 @@ import torch
 from driving import worst
 
 from pixloc_ros.cli.main import main
+from pixloc_ros.errors import InputError
 from pixloc_ros.mapping import ModelError, PixMap, read_colmap
 from pixloc_ros.mapping.frame import scale_upright, to_positions
 from pixloc_ros.mapping.sfm import find_images
@@ -103,6 +104,17 @@ def test_from_what_nerfstudio_lists(drive, network, tmp_path, capsys):
     assert main([str(a) for a in [*command, *more]]) == 0
     assert "15 of 15 images registered" in capsys.readouterr().out
     assert worst(output, sequence, network) < 0.03
+
+
+def test_the_former_names_still_work(room, tmp_path):
+    with pytest.warns(DeprecationWarning, match="SfmWorkspace"):
+        from pixloc_ros.mapping.structure import Workshop, find_images
+    names, _ = find_images(room.root / "images" / "db")
+    workshop = Workshop(tmp_path / "work", room.root / "images" / "db", names)
+    workshop.prepare({})
+    assert workshop.database.is_file()
+    with pytest.raises(InputError, match="0 images with a GPS position"):
+        workshop.positions_by_gps()
 
 
 def test_scale_and_up(room):
