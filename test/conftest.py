@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +22,15 @@ if not torch.cuda.is_available():
     # before anything imports Triton: its kernels then run in its interpreter
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+with suppress(ImportError):  # the few tests that need it are skipped without
+    import hypothesis
+
+    # the first call of an operation may take longer than the default deadline
+    hypothesis.settings.register_profile("patient", deadline=None)
+    hypothesis.settings.load_profile("patient")
+
 SLOW = (
-    *("test_trainer", "test_structure", "test_map_sources", "test_cli", "test_trouble"),
+    *("test_trainer", "test_sfm", "test_map_sources", "test_cli", "test_trouble"),
     *("test_node", "test_benchmark", "test_uncertainty", "test_notebooks", "test_published"),
 )
 """Files that take longest; begun with, they do not keep one process busy at the end."""
