@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from pixloc_ros.datasets import read_poses, read_queries
+from pixloc_ros.datasets import read_queries
 from pixloc_ros.errors import InputError
-from pixloc_ros.evaluation.robustness import is_near
+from pixloc_ros.evaluation.robustness import is_near, known_queries
 from pixloc_ros.features import open_network, read_image
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.localization import LocalizationResult, Localizer, LocalizerOptions, Prior
@@ -221,11 +221,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _report(given: argparse.Namespace) -> int:
-    queries = read_queries(given.queries / "queries_with_intrinsics.txt")
-    truth = read_poses(given.queries / "gt_poses.txt")
-    missing = next((name for name in queries if name not in truth), None)
-    if missing is not None:
-        raise InputError(f"{given.queries / 'gt_poses.txt'}: lacks {missing}")
+    queries, truth = known_queries(given.queries)
     foreign = {f: read_queries(f / "queries_with_intrinsics.txt") for f in given.foreign}
     options = override(LocalizerOptions(), given.overrides)
     with PixMap(given.map) as pixmap:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from pixloc_ros.datasets import read_poses, read_queries
 from pixloc_ros.errors import InputError
 from pixloc_ros.features import open_network, read_image
-from pixloc_ros.geometry import Pose
+from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.localization import LocalizationResult, Localizer, LocalizerOptions
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.options import override
@@ -93,6 +93,16 @@ def _as_text(table: Sequence[Degraded]) -> str:
     return "\n".join(lines)
 
 
+def known_queries(folder: Path) -> tuple[dict[str, Camera], dict[str, Pose]]:
+    """Cameras and true cam_from_map of the queries of a folder. Raises InputError."""
+    queries = read_queries(folder / "queries_with_intrinsics.txt")
+    truth = read_poses(folder / "gt_poses.txt")
+    missing = next((name for name in queries if name not in truth), None)
+    if missing is not None:
+        raise InputError(f"{folder / 'gt_poses.txt'}: lacks {missing}")
+    return queries, truth
+
+
 def run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m pixloc_ros.evaluation.robustness",
@@ -116,11 +126,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _report(given: argparse.Namespace) -> int:
-    queries = read_queries(given.queries / "queries_with_intrinsics.txt")
-    truth = read_poses(given.queries / "gt_poses.txt")
-    missing = next((name for name in queries if name not in truth), None)
-    if missing is not None:
-        raise InputError(f"{given.queries / 'gt_poses.txt'}: lacks {missing}")
+    queries, truth = known_queries(given.queries)
     beside = read_poses(given.beside) if given.beside else None
     options = override(LocalizerOptions(), given.overrides)
     with PixMap(given.map) as pixmap:

@@ -10,11 +10,10 @@ from scipy.spatial import KDTree
 
 from pixloc_ros.localization.gating import InlierModel
 from pixloc_ros.localization.result import LocalizationResult, Reprojections
+from pixloc_ros.localization.spread import GRID
 from pixloc_ros.localization.views import View
 from pixloc_ros.mapping.health import Judgement
 
-CELLS = 4
-"""An image is cut into CELLS x CELLS parts: the points of each are judged by the others."""
 WITNESSES = 30
 """Points outside of a cell that must be found for its points to be judged."""
 SURE_FIT = 0.6
@@ -64,10 +63,10 @@ def _judge_view(
     """Points with whether each is found, and references with whether each observation is."""
     fits = seen.residual < 1.0
     size = np.asarray(view.camera.size, float)
-    column, row = (np.clip(seen.pixels / size * CELLS, 0, CELLS - 1).astype(int)).T
-    cell = row * CELLS + column
-    in_cell = np.bincount(cell, minlength=CELLS**2)
-    found_in_cell = np.bincount(cell[fits], minlength=CELLS**2)
+    column, row = (np.clip(seen.pixels / size * GRID, 0, GRID - 1).astype(int)).T
+    cell = row * GRID + column
+    in_cell = np.bincount(cell, minlength=GRID**2)
+    found_in_cell = np.bincount(cell[fits], minlength=GRID**2)
     others, found = in_cell.sum() - in_cell, found_in_cell.sum() - found_in_cell
     filled = found_in_cell > 0
     elsewhere = filled.sum() - filled

@@ -298,7 +298,8 @@ class _Server:
         except Exception as error:
             send(self._connection, "raised", f"{type(error).__name__}: {error}")
             return
-        self._last = (views, prior, result)
+        kept = self._writer is not None or (self._learner is not None and self._learner.wanted)
+        self._last = (views, prior, result) if kept else None
         send(self._connection, "answer", replace(result, trace=None), self._health())
 
     def _without_gpu(self) -> LocalizationResult:

@@ -159,7 +159,8 @@ class MapHealth:
             known = self._about(pixmap.checksum)
             if writer is not None and known.get("map", pixmap.checksum) != pixmap.checksum:
                 self._file.close()  # which takes its log into the file
-                os.replace(path, path.with_suffix(f".{known['map'][:8]}{path.suffix}"))
+                with self._plainly():
+                    os.replace(path, path.with_suffix(f".{known['map'][:8]}{path.suffix}"))
                 self._file = self._opened()
                 known = self._about(pixmap.checksum)
             self._require(known, pixmap.checksum)
@@ -171,7 +172,7 @@ class MapHealth:
     def _plainly(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise HealthError(f"{self.path}: {error}") from None
 
     @contextmanager

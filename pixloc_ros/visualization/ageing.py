@@ -21,6 +21,7 @@ from pixloc_ros.visualization.style import (
     panels,
     save,
 )
+from pixloc_ros.visualization.trajectory import finish, widest
 
 COLOURS = {"good": GREEN, "aged": ORANGE, "unusable": VERMILION, "unvisited": GRAY}
 
@@ -38,7 +39,7 @@ def plot_ages(
 
     ages: of each camera, a word of COLOURS. All in the map frame, metres.
     """
-    plane = sorted(np.argsort(np.ptp(centres, axis=0), kind="stable")[1:].tolist())
+    plane = widest(centres)
     figure = new_figure(9, 7)
     (axes,) = panels(figure)
     axes.plot(*points[:, plane].T, ".", color="0.8", markersize=1.5, label="points", zorder=1)
@@ -58,15 +59,7 @@ def plot_ages(
                 scale=30,
                 zorder=3,
             )
-    low, high = centres[:, plane].min(0), centres[:, plane].max(0)
-    margin = 0.35 * max(float((high - low).max()), 1e-6)
-    axes.set_xlim(low[0] - margin, high[0] + margin)
-    axes.set_ylim(low[1] - margin, high[1] + margin)
-    axes.set_aspect("equal")
-    axes.set_xlabel(f"{'xyz'[plane[0]]} in m")
-    axes.set_ylabel(f"{'xyz'[plane[1]]} in m")
-    axes.set_title(title)
-    axes.legend(loc="upper right")
+    finish(axes, centres[:, plane], plane, title)
     save(figure, output)
 
 

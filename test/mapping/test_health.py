@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import resource
 import signal
@@ -261,3 +263,15 @@ def test_another_map_begins_anew_and_loses_nothing(tmp_path):
 def test_its_name_is_the_maps(tmp_path):
     assert health_path(tmp_path / "hall.pixmap.h5") == tmp_path / "hall.health.sqlite"
     assert robot_name() == robot_name() != ""
+
+
+def test_a_file_of_another_map_that_cannot_be_moved(tmp_path, monkeypatch):
+    with MapHealth(Place(), tmp_path / "a", "one"):
+        pass
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(HealthError, match="Read-only"):
+        MapHealth(Place("b"), tmp_path / "a", "one")
+
+
+def refuse(*_):
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
