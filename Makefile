@@ -12,7 +12,7 @@ ROS_WHEELS := ros-kilted-rclpy ros-kilted-rmw-fastrtps-cpp ros-kilted-common-int
   ros-kilted-diagnostic-msgs ros-kilted-lifecycle-msgs ros-kilted-rosidl-default-generators \
   ros-kilted-rosidl-core-generators catkin_pkg
 
-.PHONY: demo test lint site browser format bench gpu clean
+.PHONY: demo test lint site browser format speed gpu clean
 
 # uv installs in seconds what takes pip minutes, but does not read pip's configuration: where it is
 # in the environment, uv is told the same
@@ -78,13 +78,13 @@ format: $(VENV)/ready-to-test
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-bench: $(VENV)/ready
-	$(RUN) -m pixloc_ros bench
+speed: $(VENV)/ready
+	$(RUN) -m pixloc_ros speed
 
 # what only a GPU can show: its tests, then every figure of doc/speed.md in one file
 gpu: $(VENV)/ready-to-test
 	$(RUN) -m pytest -m gpu
-	$(RUN) -m pixloc_ros bench --device cuda --all --json gpu.json $(BENCH)
+	$(RUN) -m pixloc_ros speed --device cuda --all --json gpu.json $(BENCH)
 
 clean:
 	rm -rf $(VENV) demo build site

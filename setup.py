@@ -21,7 +21,7 @@ COMMANDS = [
     "train",
     "preprocess",
     "demo",
-    "bench",
+    "speed",
     "export",
     "view",
     "plot",

@@ -34,8 +34,11 @@ COMMANDS = {
     "view": "a map, a recorded run, or a running node in the web browser",
     "plot": "pictures of a recorded run",
     "video": "confidences and reprojections of a sequence as videos",
-    "bench": "the speed of each stage on this machine",
+    "speed": "the time of each stage on this machine",
 }
+
+FORMER = {"bench": "speed"}
+"""Commands by their former names, which work until version 0.2."""
 
 
 def usage() -> str:
@@ -137,6 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] == "--version":
         print(__version__)
         return 0
+    if given[0] in FORMER:
+        print(f"note: {given[0]} is now called {FORMER[given[0]]}", file=sys.stderr)
+        given[0] = FORMER[given[0]]
     if given[0] not in COMMANDS:
         print(f"error: unknown command {given[0]!r}\n\n{usage()}", file=sys.stderr)
         return 2
@@ -167,7 +173,7 @@ basin = _script("basin")
 demo = _script("demo")
 preprocess = _script("preprocess")
 train = _script("train")
-bench = _script("bench")
+speed = _script("speed")
 export = _script("export")
 view = _script("view")
 plot = _script("plot")

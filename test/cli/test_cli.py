@@ -74,6 +74,15 @@ def test_usage(capsys):
     assert "unknown command 'fly'" in capsys.readouterr().err
 
 
+def test_a_former_name_still_works(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "--help"])
+    told = capsys.readouterr()
+    assert end.value.code == 0
+    assert "python -m pixloc_ros speed" in told.out
+    assert told.err.strip() == "note: bench is now called speed"
+
+
 def test_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "pixloc_ros", "--help"], capture_output=True)
     assert done.returncode == 0
@@ -147,7 +156,7 @@ def test_an_unreadable_query_is_reported_and_the_rest_localized(room, localize, 
     assert "query/0000.jpg" in read_poses(tmp_path / "poses.txt")
 
 
-@pytest.mark.parametrize("command", ["validate_map", "localize", "bench"])
+@pytest.mark.parametrize("command", ["validate_map", "localize", "speed"])
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -164,7 +173,7 @@ def test_unusable_maps(room, localize, tmp_path, capsys, command, damage, messag
     arguments = {
         "validate_map": ["validate_map", path],
         "localize": localize(map=path),
-        "bench": ["bench", "--map", path, "--image", room.sequence.images / "query/0000.jpg"],
+        "speed": ["speed", "--map", path, "--image", room.sequence.images / "query/0000.jpg"],
     }[command]
     fails(capsys, arguments, str(path), message)
 
@@ -299,8 +308,8 @@ def test_asking_for_a_missing_gpu(monkeypatch):
 def test_bench_prints_every_stage(room, tmp_path, capsys):
     numbers = tmp_path / "b.json"
     image = room.sequence.images / "query/0000.jpg"
-    bench = ["bench", "--map", room.map_file, "--image", image, "--json", numbers, "--repeats", 2]
-    assert main([str(a) for a in bench]) == 0
+    speed = ["speed", "--map", room.map_file, "--image", image, "--json", numbers, "--repeats", 2]
+    assert main([str(a) for a in speed]) == 0
     printed, content = capsys.readouterr().out, json.loads(numbers.read_text())
     for stage in ("network", "match", "align", "total"):
         assert stage in printed
@@ -314,8 +323,8 @@ def test_bench_prints_every_stage(room, tmp_path, capsys):
 def test_bench_tells_what_the_machine_could_do(room, tmp_path, capsys):
     numbers = tmp_path / "b.json"
     image = room.sequence.images / "query/0000.jpg"
-    bench = ["bench", "--map", room.map_file, "--image", image, "--json", numbers, "--repeats", 1]
-    assert main([str(a) for a in [*bench, "--roofline", "--curves"]]) == 0
+    speed = ["speed", "--map", room.map_file, "--image", image, "--json", numbers, "--repeats", 1]
+    assert main([str(a) for a in [*speed, "--roofline", "--curves"]]) == 0
     content = json.loads(numbers.read_text())
     assert {w["work"] for w in content["roofline"]} == {"network", "an iteration at every level"}
     assert all(w["floor_ms"] > 0 and w["operations"] > 1e6 for w in content["roofline"])
@@ -327,23 +336,23 @@ def test_bench_tells_what_the_machine_could_do(room, tmp_path, capsys):
 
 def test_bench_beside_the_original_needs_its_parts(room, tmp_path, capsys):
     image = room.sequence.images / "query/0000.jpg"
-    bench = ["bench", "--map", room.map_file, "--image", image, "--against", tmp_path]
-    fails(capsys, bench, "--against needs --images")
-    fails(capsys, [*bench, "--images", tmp_path / "no"], "no such folder")
+    speed = ["speed", "--map", room.map_file, "--image", image, "--against", tmp_path]
+    fails(capsys, speed, "--against needs --images")
+    fails(capsys, [*speed, "--images", tmp_path / "no"], "no such folder")
     weights = ["--against-weights", DEFAULT_WEIGHTS]
     fails(
         capsys,
-        [*bench, "--images", room.root / "images", *weights],
+        [*speed, "--images", room.root / "images", *weights],
         "the original cannot run them",
     )
-    fails(capsys, [*bench, "--images", room.root / "images"], "not a checkout of the original")
+    fails(capsys, [*speed, "--images", room.root / "images"], "not a checkout of the original")
 
 
 def test_bench_refuses_a_foreign_image(room, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "x.png"), np.zeros((100, 100, 3), np.uint8))
-    bench = ["bench", "--map", room.map_file, "--image", tmp_path / "x.png"]
-    fails(capsys, bench, "no camera of the map")
-    fails(capsys, ["bench", "--map", room.map_file], "go together")
+    speed = ["speed", "--map", room.map_file, "--image", tmp_path / "x.png"]
+    fails(capsys, speed, "no camera of the map")
+    fails(capsys, ["speed", "--map", room.map_file], "go together")
 
 
 def test_demo_refuses_a_folder_that_is_no_pack(tmp_path, capsys):

@@ -41,7 +41,7 @@ def test_bench_of_sizes(room, tmp_path, capsys):
         / "db"
         / sorted(p.name for p in (room.root / "images/db").iterdir())[0]
     )
-    command = ["bench", "--map", room.map_file, "--image", image, "--sizes", "8,64"]
+    command = ["speed", "--map", room.map_file, "--image", image, "--sizes", "8,64"]
     command += ["--repeats", "1", "--json", tmp_path / "b.json", "--plot", tmp_path / "b.png"]
     assert main([str(a) for a in command]) == 0
     costs = json.loads((tmp_path / "b.json").read_text())["sizes"]

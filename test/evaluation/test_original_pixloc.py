@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from pixloc_ros.errors import InputError
-from pixloc_ros.evaluation.bench import against
 from pixloc_ros.evaluation.original_pixloc import Original
+from pixloc_ros.evaluation.speed import against
 from pixloc_ros.features import read_image
 from pixloc_ros.features.pixloc import PixLocVGG16
 

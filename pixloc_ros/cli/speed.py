@@ -1,4 +1,4 @@
-"""`bench`: the speed of each stage on this machine."""
+"""`speed`: the speed of each stage on this machine."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pixloc_ros.datasets import write_text
 from pixloc_ros.datasets.rendered_room import render_room
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation.agreement import agreements
-from pixloc_ros.evaluation.bench import against, curves, measure
 from pixloc_ros.evaluation.endurance import Endured, endure
 from pixloc_ros.evaluation.map_sizes import SizeCost, size_costs
 from pixloc_ros.evaluation.original_pixloc import require_checkout
 from pixloc_ros.evaluation.roofline import shares
+from pixloc_ros.evaluation.speed import against, curves, measure
 from pixloc_ros.features import FeatureNetwork, open_network, read_image
 from pixloc_ros.features.pixloc import PixLocNetwork, PixLocVGG19
 from pixloc_ros.localization import Localizer, LocalizerOptions, Prior
@@ -87,7 +87,7 @@ def _print_endured(rows: Iterable[Endured]) -> list[dict[str, Any]]:
 
 
 def run(arguments: Sequence[str]) -> int:
-    parser = Parser("bench", "Time each stage of localization on this machine.")
+    parser = Parser("speed", "Time each stage of localization on this machine.")
     parser.add_argument("--map", metavar="FILE", help="map file (default: a rendered room)")
     parser.add_argument(
         "--image", metavar="FILE", help="query, taken with a camera of the map's references"
