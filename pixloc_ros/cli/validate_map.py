@@ -14,6 +14,7 @@ from pixloc_ros.evaluation.map_quality import map_quality
 from pixloc_ros.localization import Localizer
 from pixloc_ros.localization.gating import InlierModel
 from pixloc_ros.mapping import PixMap
+from pixloc_ros.mapping.sessions import day_of
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -38,6 +39,10 @@ def run(arguments: Sequence[str]) -> int:
             f"  points      {points}, {pixmap.observation_count} observations, "
             f"{pixmap.observation_count / max(points, 1):.1f} a point"
         )
+        for number, session in enumerate(pixmap.sessions.every):
+            count = int((pixmap.sessions.of == number).sum())
+            when = "" if session.begun is None else f", begun {day_of(session.begun)}"
+            print(f"  session     {session.name or 'of no name'}: {count} references{when}")
         print(f"  descriptor  {pixmap.descriptor_width} numbers")
         if pixmap.places is not None:
             anchors, width = pixmap.places.anchors.shape[1], pixmap.places.projection.shape[1]
@@ -55,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
         if given.images:
             localizer = Localizer(pixmap, network_of(given))
             with tqdm(unit="image", desc="checking") as bar:
-                quality = map_quality(localizer, Path(given.images), bar.update)
+                quality = map_quality(localizer, Path(given.images), progress=bar.update)
             print(quality.as_text())
             if not quality.usable:
                 raise InputError(

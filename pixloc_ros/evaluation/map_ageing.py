@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum
 
 import numpy as np
@@ -16,6 +15,7 @@ from scipy.spatial import KDTree
 from pixloc_ros.localization.gating import InlierModel
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.mapping.health import MapHealth, PointHealth, ReferenceHealth, health_path
+from pixloc_ros.mapping.sessions import day_of
 
 SEEN = 20
 """Judged observations from which a reference's share is looked at."""
@@ -82,7 +82,7 @@ class MapAge:
             lines.append(
                 f"  {area.age.value:9} at {x:.2f} {y:.2f} {z:.2f}: {len(area.references)} "
                 f"references, {names[area.references[0]]} the first; "
-                f"last visited {_day(area.last)}"
+                f"last visited {day_of(area.last)}"
             )
             if area.age is not Age.UNVISITED:
                 u, v, w = area.looking
@@ -91,15 +91,6 @@ class MapAge:
                     f"from there, looking along {u:+.2f} {v:+.2f} {w:+.2f}"
                 )
         return "\n".join(lines)
-
-
-def _day(stamp: float) -> str:
-    if math.isnan(stamp):
-        return "never"
-    try:
-        return datetime.fromtimestamp(stamp).strftime("%Y-%m-%d")
-    except (OverflowError, OSError, ValueError):  # a clock that was never set
-        return "at an unknown time"
 
 
 def map_age(

@@ -61,11 +61,11 @@ class MapQuality:
 
 
 def map_quality(
-    localizer: Localizer, images: Path, progress: Callable[[], object] = lambda: None
+    localizer: Localizer, *images: Path, progress: Callable[[], object] = lambda: None
 ) -> MapQuality:
     """Localize references without a prior, each left out of the map meanwhile.
 
-    images: folder of the references. Raises ImageError for one that cannot be read.
+    images: folders of the references. Raises ImageError for one that cannot be read.
     """
     pixmap = localizer.map
     count = len(pixmap)
@@ -77,7 +77,8 @@ def map_quality(
         camera = pixmap.camera(number)
         truth = pixmap.pose(number)
         others = localizer.leaving_out([number])
-        result = others.localize(read_image(images / name), camera)
+        file = next((f for f in images if (f / name).is_file()), images[0]) / name
+        result = others.localize(read_image(file), camera)
         progress()
         reason = result.reason
         if result.ok:

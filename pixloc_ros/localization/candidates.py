@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from pixloc_ros.geometry import Pose
 from pixloc_ros.localization.result import Refusal, Status
 from pixloc_ros.localization.views import Query
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.retrieval import Index, VisibilityIndex, open_index
 
+MOST_SESSIONS = 4
+"""Times as many references as are used, at most, that are looked at in maps of several sessions.
+"""
+
 
 @dataclass(frozen=True)
 class Candidates:
     """Choice of references, by their numbers in the map.
 
-    count: how many are chosen, at most. without: those that are never chosen.
+    count: how many are chosen, at most. without: those that are never chosen. weights: (R,) in
+    (0, 1], None where all are alike: one of half the weight of others has to be found at half
+    their place in the order to be chosen before them.
     """
 
     pixmap: PixMap
@@ -24,6 +32,7 @@ class Candidates:
     visibility: VisibilityIndex
     count: int
     without: frozenset[int] = frozenset()
+    weights: np.ndarray | None = None
 
     @classmethod
     def of(cls, pixmap: PixMap, count: int) -> Candidates:
@@ -37,8 +46,7 @@ class Candidates:
     def visible(self, query: Query, rig_from_map: Pose) -> list[int]:
         """References that cover what a view sees from a pose of the rig."""
         pose = query.cam_from_rig @ rig_from_map
-        wanted = self.count + len(self.without)
-        return self._allowed(self.visibility.visible_from(pose, query.camera, wanted))
+        return self._chosen(self.visibility.visible_from(pose, query.camera, self._wanted))
 
     def retrieved(
         self, query: Query, names: Sequence[str] | None, expected: Sequence[int]
@@ -53,8 +61,8 @@ class Candidates:
 
     def _look_alike(self, query: Query) -> list[int]:
         descriptor = self.pixmap.describe(query.pyramid)
-        found, _ = self.index.search(descriptor, self.count + len(self.without))
-        return self._allowed(found)
+        found, _ = self.index.search(descriptor, self._wanted)
+        return self._chosen(found)
 
     def _named(self, names: Sequence[str]) -> list[int]:
         numbers = [self.pixmap.names.find(name) for name in names]
@@ -63,5 +71,16 @@ class Candidates:
             raise Refusal(Status.NO_REFERENCE, "none of the given references is in the map")
         return known[: self.count]
 
-    def _allowed(self, references: Sequence[int]) -> list[int]:
-        return [r for r in references if r not in self.without][: self.count]
+    @property
+    def _wanted(self) -> int:
+        """References that are looked at for those that are chosen."""
+        sessions = 1 if self.weights is None else len(self.pixmap.sessions.every)
+        return min(sessions, MOST_SESSIONS) * self.count + len(self.without)
+
+    def _chosen(self, references: Sequence[int]) -> list[int]:
+        """Those of some references, best first, that are used."""
+        allowed = [r for r in references if r not in self.without]
+        if self.weights is not None:
+            place = np.arange(1, len(allowed) + 1) / self.weights[allowed]
+            allowed = [allowed[i] for i in np.argsort(place, kind="stable")]
+        return allowed[: self.count]

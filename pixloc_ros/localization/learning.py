@@ -12,11 +12,19 @@ from pixloc_ros.localization.ageing import judge_points
 from pixloc_ros.localization.kept_frames import FrameKeeper
 from pixloc_ros.localization.map_set import MapSet, Submap
 from pixloc_ros.localization.result import LocalizationResult, Prior
+from pixloc_ros.localization.session_fits import SessionFits
 from pixloc_ros.localization.views import View
-from pixloc_ros.mapping.health import HealthError, MapHealth, health_path, robot_name
+from pixloc_ros.mapping.health import (
+    HealthError,
+    Judgement,
+    MapHealth,
+    health_path,
+    robot_name,
+)
 
 LEARN = ("none", "observe", "adapt")
-"""observe: keep what is found of the map beside it; adapt: also leave out what is gone.
+"""observe: keep what is found of the map beside it; adapt: also leave out what is gone, and take
+references of the sessions that lately matched before others.
 The word off would be YAML's false."""
 NEAREST = 3
 """References that a refused image is counted for: those that see most of what it should show."""
@@ -45,6 +53,11 @@ class Learner:
         self._adapt, self._warn = learn == "adapt", warn
         self._healths: dict[str, MapHealth] = {}
         self._submaps = {submap.name: submap for submap in map_set.submaps}
+        self._fits = {
+            submap.name: SessionFits(submap.localizer.map.sessions)
+            for submap in map_set.submaps
+            if self._adapt and len(submap.localizer.map.sessions.every) > 1
+        }
         self._keepers: dict[str, FrameKeeper] = {}
         if keep_frames:
             self._keepers = {
@@ -79,6 +92,7 @@ class Learner:
             self._keepers[submap.name].offer(result, views, judgement, stamp)
         if judgement is not None:
             self._put(submap.name, lambda health: health.add(judgement, stamp))
+            self._prefer(submap, judgement)
         if self._adapt and time.monotonic() - self._looked > AGAIN:
             self._looked = time.monotonic()
             for each in self._submaps.values():
@@ -95,6 +109,13 @@ class Learner:
         expected = prior.cam_from_map.to(torch.float64)
         near = visibility.visible_from(expected, views[0].camera, NEAREST)
         self._put(name, lambda health: health.add_refusal(near, stamp))
+
+    def _prefer(self, submap: Submap, judgement: Judgement) -> None:
+        """Take references of the sessions that lately matched before others."""
+        fits = self._fits.get(submap.name)
+        if fits is not None:
+            fits.add(judgement)
+            submap.localizer.prefer(fits.weights())
 
     def _put(self, name: str, change: Callable[[MapHealth], object]) -> None:
         health = self._healths.get(name)

@@ -106,6 +106,10 @@ class Localizer:
         """Go on without some points of the map, (P,) bool, instead of those left out before."""
         self.store.leave_out(gone)
 
+    def prefer(self, weights: np.ndarray | None) -> None:
+        """Go on with some references before others: see `Candidates.weights`."""
+        self.candidates = replace(self.candidates, weights=weights)
+
     @property
     def inliers(self) -> InlierModel:
         """What separates inliers from chance at the finest level of the map."""

@@ -37,6 +37,7 @@ from pixloc_ros.mapping.schema import (
     MapError,
     MapHeader,
 )
+from pixloc_ros.mapping.sessions import Session, Sessions
 from pixloc_ros.mapping.sparse_model import (
     ModelError,
     SparseModel,
@@ -77,6 +78,7 @@ def build_map(
     pieces: Path | None = None,
     provenance: Sequence[Mapping[str, object]] = (),
     places: PlaceModel | None = None,
+    session: Session | None = None,
 ) -> BuildSummary:
     """Write the map of a sparse model, with features sampled at its 3D points.
 
@@ -85,6 +87,7 @@ def build_map(
     over; the file is the same. pieces: folder for what is sampled already, so that an
     interrupted build goes on; it is removed when the map is there. places: describe images as
     another map does, whose part this becomes, instead of learning how from the images.
+    session: in which all images were taken.
     Nothing is left behind under `output` when anything fails.
     Raises MapError, ModelError or ImageError.
     """
@@ -122,7 +125,8 @@ def build_map(
             raise ModelError(f"{output}: no point projects into the image that observes it")
         header = MapHeader(network.architecture, network.weights_hash(), levels)
         known = None if places is None else (places, np.stack(described))
-        writer.finish(model, np.stack(descriptors), header, provenance, None, known)
+        sessions = Sessions.one(session or Session(), len(views))
+        writer.finish(model, np.stack(descriptors), header, provenance, sessions, places=known)
     if pieces is not None:
         shutil.rmtree(pieces, ignore_errors=True)
     return BuildSummary(

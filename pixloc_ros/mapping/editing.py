@@ -15,6 +15,7 @@ from pixloc_ros.interrupts import interruptible
 from pixloc_ros.mapping.map_file import PixMap
 from pixloc_ros.mapping.map_writer import MapWriter, atomic_map
 from pixloc_ros.mapping.schema import MapError
+from pixloc_ros.mapping.sessions import Sessions
 from pixloc_ros.mapping.sparse_model import SparseModel, subset
 
 GRID = 8
@@ -72,7 +73,10 @@ def write_part(
         descriptors = pixmap.descriptor_rows(kept)
         told = [*pixmap.provenance, *steps]
         places = None if pixmap.places is None else (pixmap.places, pixmap.described_rows(kept))
-        writer.finish(model, descriptors, pixmap.header, told, pixmap.calibration, places)
+        sessions = pixmap.sessions.part(kept)
+        writer.finish(
+            model, descriptors, pixmap.header, told, sessions, pixmap.calibration, places
+        )
 
 
 def _copy(
@@ -144,7 +148,9 @@ def merge(maps: Sequence[PixMap], output: str | os.PathLike[str]) -> None:
         # the least sure: of which map an answer is, is not asked
         known = [m.calibration for m in maps if m.calibration is not None]
         factors = (max(t for t, _ in known), max(r for _, r in known)) if known else None
-        writer.finish(joined, descriptors, first.header, told, factors, _common_places(maps))
+        sessions = Sessions.joined([m.sessions for m in maps])
+        places = _common_places(maps)
+        writer.finish(joined, descriptors, first.header, told, sessions, factors, places)
 
 
 def _common_places(maps: Sequence[PixMap]) -> tuple[PlaceModel, np.ndarray] | None:

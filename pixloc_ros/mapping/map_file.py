@@ -20,6 +20,7 @@ from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.mapping.calibration import read_calibration
 from pixloc_ros.mapping.hdf5_rows import Names, read_ranges, read_rows
 from pixloc_ros.mapping.schema import FORMAT, PLACES, VERSION, MapError, MapHeader, checksum
+from pixloc_ros.mapping.sessions import Sessions
 from pixloc_ros.mapping.sparse_model import CameraEntry, SparseModel
 
 BLOCK = 2**20
@@ -79,7 +80,7 @@ class PixMap:
     offsets[r] to offsets[r + 1]. provenance: how the map came about, one entry a step.
     places: how it describes images, None where by the network's descriptor alone.
     calibration: factors on the standard deviations of translation and rotation that its own
-    references say, None where they were not asked.
+    references say, None where they were not asked. sessions: when the references were taken.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -105,6 +106,7 @@ class PixMap:
         self.camera_index = file["references/camera"][:]
         self.quaternion = file["references/quaternion"][:]
         self.translation = file["references/translation"][:]
+        self.sessions = Sessions.read(file, len(self.names))
         self.offsets = file["observations/offsets"][:]
         self._observed, self._xyz = file["observations/point"], file["points/xyz"]
         self._patch = file.get("observations/patch")

@@ -30,6 +30,7 @@ from pixloc_ros.mapping.schema import (
     MapHeader,
     checksum,
 )
+from pixloc_ros.mapping.sessions import Sessions
 from pixloc_ros.mapping.sparse_model import SparseModel
 
 STATISTICS_PAIRS = 20_000
@@ -155,14 +156,16 @@ class MapWriter:
         descriptors: np.ndarray,
         header: MapHeader,
         provenance: Sequence[Mapping[str, object]],
+        sessions: Sessions,
         calibration: tuple[float, float] | None = None,
         places: tuple[PlaceModel, np.ndarray] | None = None,
     ) -> None:
-        """Everything but the observations. provenance, calibration: as `PixMap` has them.
-        places: the model, and what it says of the references (R, K).
+        """Everything but the observations. provenance, sessions, calibration: as `PixMap` has
+        them. places: the model, and what it says of the references (R, K).
         """
         self.file["observations/offsets"] = np.array(self.offsets, np.int64)
         _write_structure(self.file, model, descriptors)
+        sessions.write(self.file)
         if places is not None:
             learned, described = places
             self.file["references/place"] = described

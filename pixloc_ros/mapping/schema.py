@@ -6,6 +6,8 @@
     /references/name     (R,) strings             /references/camera  (R,) int32
     /references/quaternion (R, 4) w x y z         /references/translation (R, 3) cam_from_map
     /references/descriptor (R, D) float32
+    /references/session  (R,) int32, and /sessions JSON strings, one a session: name, begun; not
+                         in older maps
     /references/place    (R, K) float32, and /places/centre (C,), anchors (C, A), mean (D + A,),
                          projection (D + A, K) float32: see `features.PlaceModel`; not in older
                          maps, in small ones, and in those that were merged of several

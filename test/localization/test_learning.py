@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pixloc_ros.features import read_image
-from pixloc_ros.localization import MapSet, Prior, View
+from pixloc_ros.localization import MapSet, Prior, View, learning
+from pixloc_ros.localization.ageing import judge_points
 from pixloc_ros.localization.learning import Learner
+from pixloc_ros.localization.session_fits import LEAST
 from pixloc_ros.mapping.health import REST, MapHealth, health_path
+from pixloc_ros.mapping.sessions import Session, Sessions
 
 CHANGED = 0.2
 """Share of the image, from the left, where something else hangs now."""
@@ -123,3 +127,59 @@ def test_refused_images_are_counted_where_they_were_expected(place):
     assert references.refused.sum() == 3
     near = np.linalg.norm(pixmap.centres() - frame.truth.inverse().translation.numpy(), axis=1)
     assert near[references.refused > 0].min() < 1.0
+
+
+def in_two_sessions(localizer):
+    """Every second reference was taken at night."""
+    of = np.arange(len(localizer.map)) % 2
+    localizer.map.sessions = Sessions((Session("day"), Session("night")), of)
+    return of
+
+
+def test_references_of_the_session_that_fits_come_first(place):
+    maps, frame, images = place
+    localizer = maps.submap.localizer
+    of = in_two_sessions(localizer)
+    query = localizer.extract_features([View(read_image(images / frame.name), frame.camera)])[0]
+    before = localizer.candidates.retrieved(query, None, [])
+    seen_before = localizer.candidates.visible(query, frame.truth)
+    localizer.prefer(np.where(of == 1, 1.0, 0.25))
+    after = localizer.candidates.retrieved(query, None, [])
+    seen = localizer.candidates.visible(query, frame.truth)
+    for one, other in ((before, after), (seen_before, seen)):
+        assert len(other) == len(one)
+        # night moves to the front
+        assert np.average(np.arange(len(one)), weights=of[other]) < np.average(
+            np.arange(len(one)), weights=of[one]
+        )
+        # the order within a session stays
+        night = [r for r in other if of[r]]
+        assert night[: int(of[one].sum())] == [r for r in one if of[r]]
+    # what was left out is not brought back
+    without = localizer.leaving_out(after[:2]).candidates.retrieved(query, None, [])
+    assert not set(without) & set(after[:2])
+    localizer.prefer(None)
+    assert localizer.candidates.retrieved(query, None, []) == before
+
+
+@pytest.mark.parametrize(("learn", "preferred"), [("adapt", True), ("observe", False)])
+def test_what_fixes_find_says_which_session_fits(place, monkeypatch, learn, preferred):
+    maps, frame, images = place
+    localizer = maps.submap.localizer
+    of = in_two_sessions(localizer)
+    learner = Learner(maps, learn, pytest.fail)
+    views = [View(read_image(images / frame.name), frame.camera)]
+    answer = maps.localize_views(views, Prior(frame.truth))
+    judgement = judge_points(answer, views, localizer.inliers)
+    # as if the references of the day no longer showed what is there
+    shown = judgement.shown & (of[judgement.shown_by] == 1)
+    night = replace(judgement, shown=shown)
+    monkeypatch.setattr(learning, "judge_points", lambda *_: night)
+    learner.add(answer, views, 1.0)
+    learner.close()
+    weights = localizer.candidates.weights
+    if not preferred:
+        assert weights is None
+        return
+    assert (weights[of == 1] == 1).all()
+    assert (weights[of == 0] == LEAST).all()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pixloc_ros.errors import InputError
-from pixloc_ros.geometry import Camera
+from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.mapping.sources import FromBag, Work
 from pixloc_ros.mapping.sources import bag as bag_source
 from pixloc_ros.sensors import camera_of
@@ -121,3 +121,26 @@ def test_a_camera_that_is_given_counts(built, tmp_path):
     camera = Camera.from_colmap("PINHOLE", WIDTH, HEIGHT, [70, 70, 32, 24])
     given, _ = built(recording(tmp_path / "given"), camera=camera)
     assert given["cameras"]["1.000000.jpg"].focal[0] == 70
+
+
+def test_a_second_recording_is_brought_into_the_map_of_the_first(built, tmp_path):
+    """Every second keyframe is found, 10 m to the side."""
+    bag, looked = recording(tmp_path / "a"), []
+    aside = Pose(torch.eye(3).double(), torch.tensor([0.0, -10.0, 0.0]).double())
+
+    def locate(image, camera):
+        looked.append(image.shape)
+        number = len(looked)
+        centre = torch.tensor([number, 0.0, 1.0]).double()
+        pose = Pose(torch.eye(3).double(), -centre) @ aside
+        return (pose if number % 2 else None), "not there"
+
+    given, said = built(bag, onto=locate, under="2-night")
+    assert list(given["poses"]) == [f"2-night/{stamp:.6f}.jpg" for stamp in STAMPS]
+    assert all((given["images"] / name).is_file() for name in given["poses"])
+    for stamp, pose in zip(STAMPS, given["poses"].values(), strict=True):
+        centre = pose.inverse().translation.tolist()
+        assert centre == pytest.approx([stamp, 10, 1], abs=1e-6)
+    assert f"{bag}: 2 of 4 keyframes are found in the map, 4 are placed in it" in said
+    with pytest.raises(InputError, match="is it the same place"):
+        built(bag, onto=lambda image, camera: (None, "no"), under="2-night")

@@ -55,6 +55,38 @@ def test_from_a_bag(drive, network, tmp_path, capsys):
         assert len(two) < len(one)
 
 
+def test_from_several_bags(drive, network, tmp_path, capsys):
+    root, sequence = drive
+    output, work = tmp_path / "room.pixmap.h5", tmp_path / "work"
+    command = bag_command(root, output, "--work", str(work), "--session", "day", "night")
+    second = command.index("--bag") + 2
+    command.insert(second, str(root / "bag"))
+    command[command.index("--keyframe-m") + 1] = "0.2"
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    with PixMap(output) as pixmap, PixMap(work / "1" / "map.pixmap.h5") as first:
+        count = len(first)
+        assert len(pixmap) == 2 * count
+        assert [session.name for session in pixmap.sessions.every] == ["day", "night"]
+        assert pixmap.sessions.of.tolist() == [0] * count + [1] * count
+        assert pixmap.sessions.every[0].begun is not None
+        # what was there stays as it was
+        assert np.array_equal(pixmap.model.points[: first.point_count], first.model.points)
+        assert np.array_equal(pixmap.quaternion[:count], first.quaternion)
+        assert all(name.startswith("2-bag/") for name in pixmap.model.names[count:])
+        apart, _ = pixmap.poses[:count].distance(pixmap.poses[count:])
+        assert float(apart.max()) < 0.01
+        assert pixmap.calibration is not None
+    assert f"{count} of {count} keyframes are found in the map, {count} are placed" in out
+    assert worst(output, sequence, network) < 0.03
+    for more, message in (
+        (["--session", "one"], "--session: 1 names, for 2 inputs"),
+        (["--depth-topic", "/depth"], "--depth-topic is for one bag"),
+    ):
+        assert main([*command, *more]) == 1
+        assert message in capsys.readouterr().err
+
+
 def test_bundle_adjustment_keeps_the_frame(drive, network, tmp_path, capsys):
     root, sequence = drive
     output = tmp_path / "room.pixmap.h5"

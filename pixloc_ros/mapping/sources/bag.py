@@ -20,10 +20,12 @@ from pixloc_ros.errors import InputError
 from pixloc_ros.geometry import Camera, CameraError, Lens, Pose
 from pixloc_ros.identity import identity_of
 from pixloc_ros.left_out import LeftOut
+from pixloc_ros.mapping.sources.extend import Locate
 from pixloc_ros.mapping.sources.hloc import HlocFeatures
+from pixloc_ros.mapping.sources.onto_map import onto_map
 from pixloc_ros.mapping.sources.poses import triangulate
 from pixloc_ros.mapping.sources.source import Source, Work, claim
-from pixloc_ros.sensors import require_size
+from pixloc_ros.sensors import read_image, require_size
 from pixloc_ros.sensors.frames import frame_name
 
 TOGETHER_S = 0.02
@@ -37,7 +39,9 @@ class FromBag:
     topic: of the images; pose_topic: poses of the base frame instead of TF. frame: of the map.
     camera_frame: instead of what the images say. rectified: the images are undistorted; None
     where the name of the topic tells it. keyframe_m, keyframe_deg: how far apart keyframes are.
-    camera: instead of the recorded camera_info.
+    camera: instead of the recorded camera_info. onto: localizes images in a map of the same place,
+    which has them in its frame then; under: folder of their names, so that those of several
+    recordings differ.
     """
 
     bag: Path
@@ -53,6 +57,8 @@ class FromBag:
     camera: Camera | None = None
     known: HlocFeatures | None = None
     adjusted: bool = False
+    onto: Locate | None = None
+    under: str = ""
 
     def build(self, work: Work) -> Source:
         """Raises InputError. Messages that cannot be used cost only themselves."""
@@ -66,16 +72,37 @@ class FromBag:
             with work.stages("keyframes"):
                 kept = self._extract(recorded, poses, camera, work, images)
         taken = _Undistorted.of(camera).camera
+        begun = min(_stamp(name) for name in kept)
+        if self.onto is not None:
+            kept = self._found(self.onto, kept, taken, work, images)
         cameras = dict.fromkeys(kept, taken)
         model = triangulate(work, images, cameras, kept, self.known, self.adjusted)
-        frame = frame_name(self.frame)
-        return Source(model, images, {"source": "bag", "name": self.bag.name, "frame": frame})
+        told = {"source": "bag", "name": self.bag.name, "frame": frame_name(self.frame)}
+        return Source(model, images, told, begun)
+
+    def _found(
+        self, locate: Locate, poses: Mapping[str, Pose], camera: Camera, work: Work, images: Path
+    ) -> Mapping[str, Pose]:
+        """The keyframes in the frame of the map that `locate` knows."""
+        left_out = LeftOut("keyframe")
+        names = sorted(poses, key=_stamp)
+        with work.stages("localizing"):
+            bar = work.bar(names, total=len(names), unit="image", desc="localizing")
+            looked = {name: locate(read_image(images / name), camera)[0] for name in bar}
+            found = {name: pose for name, pose in looked.items() if pose is not None}
+            placed = onto_map({name: poses[name] for name in names}, found, left_out)
+        work.say_left_out(left_out)
+        work.say(
+            f"{self.bag}: {len(found)} of {len(names)} keyframes are found in the map, "
+            f"{len(placed)} are placed in it"
+        )
+        return placed
 
     def _extract(
         self, recorded: BagImages, poses: BagPoses, camera: Camera, work: Work, images: Path
     ) -> Mapping[str, Pose]:
         """Keyframes as files, and their poses; those of an earlier run of the same are kept."""
-        settings = {k: v for k, v in asdict(self).items() if k not in ("camera", "known")}
+        settings = {k: v for k, v in asdict(self).items() if k not in ("camera", "known", "onto")}
         facts = json.dumps(
             [
                 {**settings, "bag": str(self.bag.resolve()), "topic": recorded.topic},
@@ -93,7 +120,7 @@ class FromBag:
                 pass
         claim(work.folder)
         shutil.rmtree(images, ignore_errors=True)
-        images.mkdir()
+        (images / self.under).mkdir(parents=True)
         undistorted, entries = _Undistorted.of(camera), {}
         frames = work.bar(
             self._frames(recorded, poses, camera),
@@ -104,7 +131,7 @@ class FromBag:
         for frame in keyframes(
             (f for f in frames if f is not None), self.keyframe_m, self.keyframe_deg
         ):
-            name = f"{frame.stamp:.6f}.jpg"
+            name = str(Path(self.under) / f"{frame.stamp:.6f}.jpg")
             if name in entries:
                 recorded.left_out.add("of the same stamp as another", name)
                 continue
@@ -121,7 +148,7 @@ class FromBag:
                 f"no poses in {frame_name(self.frame)}: --keyframe-m, --frame"
             )
         if self.depth_topic:
-            stamps = {float(Path(name).stem): name for name in entries}
+            stamps = {_stamp(name): name for name in entries}
             left_out = extract_depth(
                 *(self.bag, self.depth_topic, stamps, work.folder / "depth"),
                 lambda depth: undistorted(depth, nearest=True),
@@ -186,6 +213,7 @@ def extract_depth(
             millimetres = np.clip(np.rint(1000 * undistorted(depth)), 0, 65535)
             _, packed = cv2.imencode(".png", millimetres.astype(np.uint16))
             path = (folder / names[float(stamps[number])]).with_suffix(".png")
+            path.parent.mkdir(exist_ok=True)
             path.write_bytes(packed.tobytes())
         if not read:
             raise InputError(f"{bag}: {topic}: {recorded.left_out.most or 'no images'}")
@@ -222,6 +250,11 @@ class _Undistorted:
             return image
         how = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
         return cv2.remap(image, *self.maps, how)
+
+
+def _stamp(name: str) -> float:
+    """Of a keyframe, seconds."""
+    return float(Path(name).stem)
 
 
 def _posed(entries: Mapping[str, list[float]]) -> dict[str, Pose]:

@@ -89,9 +89,11 @@ def claim(folder: Path) -> None:
 class Source:
     """A sparse model with the folder of its images.
 
-    provenance: what of the map's entry there this tells.
+    provenance: what of the map's entry there this tells. begun: when the images were taken,
+    seconds since 1970, where that is known.
     """
 
     model: SparseModel
     images: Path
     provenance: Mapping[str, object]
+    begun: float | None = None
