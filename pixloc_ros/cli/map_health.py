@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pixloc_ros.cli.options import Parser, require_outputs
+from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation.map_ageing import map_age
 from pixloc_ros.localization.gating import InlierModel
 from pixloc_ros.mapping import PixMap
+from pixloc_ros.mapping.fleet import join_by_cluster
 from pixloc_ros.mapping.health import MapHealth, health_path, robot_name
 from pixloc_ros.visualization.ageing import plot_ages
 
@@ -28,15 +30,29 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--join", nargs="+", default=[], metavar="FILE", help="add what other robots found"
     )
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", default="", help="join by the processes of a Ray cluster"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=4, metavar="N", help="of the cluster (default 4)"
+    )
     parser.add_argument("--picture", metavar="FILE", help="the map from above (png, svg, pdf)")
     given = parser.parse_args(arguments)
     require_outputs([given.picture], [given.map])
+    if given.ray and not given.join:
+        raise InputError("--ray goes with --join")
+    if not 1 <= given.processes <= 1024:
+        raise InputError(f"--processes {given.processes}: 1 to 1024")
     with PixMap(given.map) as pixmap:
         path = Path(given.health) if given.health else health_path(pixmap.path)
         writer = robot_name() if given.join else None
         with MapHealth(pixmap, path, writer) as health:
-            for other in given.join:
-                health.join(Path(other))
+            others = [Path(other) for other in given.join]
+            if given.ray:
+                join_by_cluster(health, pixmap.path, others, given.processes, given.ray)
+            else:
+                for other in others:
+                    health.join(other)
             references, points, frames = health.references(), health.points(), health.frames()
         age = map_age(pixmap, references, points, InlierModel.of(pixmap.statistics[-1]))
         print(f"{path}: {frames} frames")

@@ -169,11 +169,12 @@ class MapHealth:
             raise
 
     @contextmanager
-    def _plainly(self) -> Iterator[None]:
+    def _plainly(self, path: Path | None = None) -> Iterator[None]:
+        """What goes wrong with a file, which is this one if no other is named, in one line."""
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise HealthError(f"{self.path}: {error}") from None
+            raise HealthError(f"{path or self.path}: {error}") from None
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -328,13 +329,11 @@ class MapHealth:
         """Add what another file of the same map knows. Joining it again changes nothing."""
         if not other.is_file():
             raise HealthError(f"{other}: no such file")
-        with self._plainly():
+        with self._plainly(other):
             self._file.execute("ATTACH ? AS other", (f"{other.resolve().as_uri()}?mode=ro",))
         try:
-            try:
+            with self._plainly(other):
                 known = dict(self._file.execute("SELECT key, value FROM other.about"))
-            except sqlite3.Error as error:
-                raise HealthError(f"{other}: {error}") from None
             own = dict(self._file.execute("SELECT key, value FROM about"))
             if known != own:
                 raise HealthError(f"{other}: is not of the map that {self.path} is of")

@@ -90,6 +90,8 @@ def test_what_other_robots_found_is_joined(map_file, tmp_path, capsys):
         (["--health", "none"], "none: no such file"),
         (["--join", "none"], "none: no such file"),
         (["--picture", "/nowhere/a.png"], "no such folder"),
+        (["--ray", "auto"], "--ray goes with --join"),
+        (["--join", "none", "--processes", "0"], "--processes 0: 1 to 1024"),
     ],
 )
 def test_mistakes_get_one_line(map_file, capsys, more, message):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import sys
 
 import miniature
+import numpy as np
 import pytest
 
 from pixloc_ros.cli.main import main
 from pixloc_ros.errors import InputError
+from pixloc_ros.mapping import PixMap
+from pixloc_ros.mapping.fleet import join_by_cluster
+from pixloc_ros.mapping.health import Judgement, MapHealth
 from pixloc_ros.ray_pool import spread
 from pixloc_ros.worker_pool import Lost
 
@@ -71,6 +76,33 @@ def test_a_map_of_the_cluster_is_that_of_one_process(cluster, room, tmp_path):
         maps.append(tmp_path / f"{len(maps)}.pixmap.h5")
         assert main([str(a) for a in [*arguments, "--output", maps[-1], *how]]) == 0
     assert maps[0].read_bytes() == maps[1].read_bytes()
+
+
+def test_what_a_fleet_found_is_joined_as_by_one_process(cluster, room, tmp_path):
+    found = {}
+    with PixMap(room.map_file) as pixmap:
+        for robot in range(5):
+            points, there = np.arange(100 * robot, 100 * robot + 150), np.arange(150) % 3 > 0
+            path = tmp_path / f"{robot}.sqlite"
+            with MapHealth(pixmap, path, f"robot {robot}") as health:
+                for second in (0.0, 100.0):
+                    few = np.array([robot, robot + 1])
+                    by = np.full(150, robot)
+                    health.add(Judgement(points, there, few, by, there), second)
+        files = sorted(tmp_path.glob("*.sqlite"))
+        for how in ("one", "ray"):
+            with MapHealth(pixmap, tmp_path / how, how) as health:
+                if how == "ray":
+                    join_by_cluster(health, room.map_file, files, 2, cluster)
+                else:
+                    for file in files:
+                        health.join(file)
+                assert health.frames() == 10
+            with sqlite3.connect(tmp_path / how) as file:
+                tables = ("points", "sessions", "visits")
+                found[how] = [sorted(file.execute(f"SELECT * FROM {t}")) for t in tables]
+        assert found["one"] == found["ray"]
+        assert len(found["one"][0]) == 750
 
 
 def test_tasks_are_spread_over_the_cluster(cluster):

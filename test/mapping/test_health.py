@@ -143,6 +143,10 @@ def test_files_of_several_robots_join_in_any_order(tmp_path):
         assert health.points().judged[:2].tolist() == [16, 15]
         with pytest.raises(HealthError, match="no such file"):
             health.join(tmp_path / "none")
+        (tmp_path / "broken").write_text("no database" * 99)
+        with pytest.raises(HealthError, match="broken: file is not a database"):
+            health.join(tmp_path / "broken")
+        assert health.points().judged[:2].tolist() == [16, 15]
     with (
         MapHealth(Place("b"), tmp_path / "other", "one") as health,
         pytest.raises(HealthError, match="is not of the map"),
