@@ -7,8 +7,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
-import torch
-
 from pixloc_ros.errors import InputError
 from pixloc_ros.worker_pool import TRIES, Lost, Work
 
@@ -49,7 +47,7 @@ def spread(
 
         def answer(self, task: Any) -> Any:
             if self._work is None:
-                torch.set_num_threads(1)
+                # with the one thread that Ray gives an actor of one processor
                 self._work = prepare()
             return self._work(task)
 

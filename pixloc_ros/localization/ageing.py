@@ -10,7 +10,7 @@ from scipy.spatial import KDTree
 
 from pixloc_ros.localization.gating import InlierModel
 from pixloc_ros.localization.result import LocalizationResult, Reprojections
-from pixloc_ros.localization.spread import GRID
+from pixloc_ros.localization.spread import GRID, cells
 from pixloc_ros.localization.views import View
 from pixloc_ros.mapping.health import Judgement
 
@@ -63,8 +63,7 @@ def _judge_view(
     """Points with whether each is found, and references with whether each observation is."""
     fits = seen.residual < 1.0
     size = np.asarray(view.camera.size, float)
-    column, row = (np.clip(seen.pixels / size * GRID, 0, GRID - 1).astype(int)).T
-    cell = row * GRID + column
+    cell = cells(seen.pixels, size)
     in_cell = np.bincount(cell, minlength=GRID**2)
     found_in_cell = np.bincount(cell[fits], minlength=GRID**2)
     others, found = in_cell.sum() - in_cell, found_in_cell.sum() - found_in_cell

@@ -24,7 +24,10 @@ class GateOptions:
     for: evidence of its own where they lie all over the image. unpatched_fit: the same where
     patches were looked for and too few agree, for matches that are spread twice as wide.
     min_spread: of matches that are to be such evidence, and of the patches that agree with any
-    pose; min_spread and max_view_deg: see `InlierStatistics`. max_shift_px: way of the points
+    pose; min_spread and max_view_deg: see `InlierStatistics`. picture_share, picture_spread,
+    picture_visible: where less of all three is found than this, the image shows a picture of the
+    place: share of the patches, their spread, and visible points. min_evenness: of images in which
+    no patch is found: blur takes details everywhere alike. max_shift_px: way of the points
     from the level before the finest. max_condition: condition number of the scaled Hessian.
     ambiguity: share of the inliers with which another hypothesis, elsewhere, makes the answer
     ambiguous.
@@ -39,6 +42,10 @@ class GateOptions:
     patches: int = 40
     min_patch_share: float = 0.2
     min_spread: float = 1.6
+    picture_share: float = 0.3
+    picture_spread: float = 2.2
+    picture_visible: float = 0.9
+    min_evenness: float = 0.7
     max_view_deg: float = 50.0
     max_shift_px: float = 10.0
     max_condition: float = 1e4
@@ -48,7 +55,8 @@ class GateOptions:
         require_range(self, 6, 100_000, "min_points")
         require_range(self, 0, 1, "min_visible", "min_fit", "matched_fit", "ambiguity")
         require_range(self, 0, 1, "min_patch_share", "unpatched_fit")
-        require_range(self, 0, 16, "min_spread")
+        require_range(self, 0, 1, "picture_share", "picture_visible", "min_evenness")
+        require_range(self, 0, 16, "min_spread", "picture_spread")
         require_range(self, 0, 180, "max_view_deg")
         require_range(self, 0, 1e6, "max_shift_px")
         require_range(self, 1, 1e12, "max_condition")
@@ -106,8 +114,9 @@ def gate(
         and statistics.patch_share >= options.min_patch_share
         and statistics.patch_spread >= options.min_spread
     )
+    unpatched = statistics.patches_sought > 0 and not statistics.patches
     least = options.min_fit
-    if statistics.patches_sought and not statistics.patches:
+    if unpatched:
         # the image is blurred, all of it, or not of this place
         wide = statistics.spread >= 2 * options.min_spread
         least = options.unpatched_fit if many and wide else options.min_fit
@@ -125,6 +134,22 @@ def gate(
             f"{statistics.patches} patches agree, but all in one part of the image, as where it "
             f"shows a picture of the place (spread {statistics.patch_spread:.1f}, "
             f"{options.min_spread:g} is needed)"
+        )
+    if (
+        statistics.patches
+        and statistics.patch_share < options.picture_share
+        and statistics.patch_spread < options.picture_spread
+        and statistics.visible < options.picture_visible
+    ):
+        return (
+            f"{statistics.patch_share:.0%} of the patches agree, in a small part of the image "
+            f"(spread {statistics.patch_spread:.1f}), and {1 - statistics.visible:.0%} of the "
+            "points lie outside of it, as where it shows a picture of the place"
+        )
+    if unpatched and statistics.evenness < options.min_evenness:
+        return (
+            f"no patch is found, and inliers lie in parts of the image only (evenness "
+            f"{statistics.evenness:.2f}, {options.min_evenness:g} is needed)"
         )
     if statistics.view_deg > options.max_view_deg:
         return (

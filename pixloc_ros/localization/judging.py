@@ -21,7 +21,7 @@ from pixloc_ros.localization.result import (
     Reprojections,
     Status,
 )
-from pixloc_ros.localization.spread import spread
+from pixloc_ros.localization.spread import evenness, spread
 from pixloc_ros.localization.views import Query
 from pixloc_ros.mapping import PixMap
 
@@ -80,6 +80,8 @@ class Judge:
                 near = matches.near(query.cam_from_rig @ pose, query.camera)
                 agreeing += int(near.sum())
                 widest = max(widest, spread(matches.pixels[near], query.camera))
+        reprojections = self._reprojections(solution, queries, best)
+        sizes = [np.asarray(query.camera.size) for query in queries]
         statistics = InlierStatistics(
             points=compared,
             visible=visible / max(compared, 1),
@@ -87,6 +89,10 @@ class Judge:
             matches=agreeing,
             spread=widest,
             view_deg=self._view_deg(solution, pose, inlier[best]),
+            evenness=evenness(
+                (seen.pixels, seen.residual < 1, size)
+                for seen, size in zip(reprojections, sizes, strict=True)
+            ),
             shift_px=self._shift(solution, queries, best),
             cost=float(system.cost[best]),
             condition=float(condition_number(system)[best]),
@@ -104,7 +110,7 @@ class Judge:
                 dict.fromkeys(self._map.names[r] for seen in start.references for r in seen)
             ),
             from_prior=not start.matches,
-            reprojections=self._reprojections(solution, queries, best),
+            reprojections=reprojections,
         )
         return answer, best
 

@@ -34,6 +34,7 @@ class InlierStatistics:
     condition number of the scaled Hessian. spread: cells of a grid of 4 x 4 over the image that
     the agreeing matches fill, if they filled each alike, of the view with most. view_deg: median
     angle between the rays on which the image and the references see the inliers.
+    evenness: of the inliers, see `spread.evenness`.
     patches_sought: patches that were looked for. patches: points whose patches are found where the
     pose that follows from them projects them; patch_share: such patches of those that were looked
     for; patch_spread: as spread.
@@ -48,6 +49,7 @@ class InlierStatistics:
     condition: float = float("inf")
     spread: float = 0.0
     view_deg: float = 0.0
+    evenness: float = 0.0
     patches_sought: int = 0
     patches: int = 0
     patch_share: float = 0.0

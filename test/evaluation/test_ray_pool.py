@@ -69,8 +69,16 @@ def test_a_benchmark_on_the_cluster_is_that_of_one_process(cluster, room, tmp_pa
     assert one.read_bytes() == ray.read_bytes()
 
 
+def threads():
+    import torch
+
+    return lambda task: torch.get_num_threads()
+
+
 def test_a_map_of_the_cluster_is_that_of_one_process(cluster, room, tmp_path):
+    assert dict(spread(threads, [0], 1, cluster)) == {0: 1}
     arguments = ["build_map", "--colmap", room.root / "sparse", "--images", room.root / "images"]
+    arguments += ["--no-check"]
     maps = []
     for how in (["--processes", 0], ["--processes", 2, "--ray", cluster]):
         maps.append(tmp_path / f"{len(maps)}.pixmap.h5")

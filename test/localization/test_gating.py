@@ -64,8 +64,9 @@ def test_no_unrelated_point_is_nearer_than_the_nearest_seen():
     [
         (GateOptions, 6, 100_000, "min_points matches patches"),
         (GateOptions, 0, 1, "min_visible min_fit matched_fit ambiguity"),
-        (GateOptions, 0, 1, "min_patch_share unpatched_fit"),
-        (GateOptions, 0, 16, "min_spread"),
+        (GateOptions, 0, 1, "min_patch_share unpatched_fit picture_share picture_visible"),
+        (GateOptions, 0, 1, "min_evenness"),
+        (GateOptions, 0, 16, "min_spread picture_spread"),
         (GateOptions, 0, 180, "max_view_deg"),
         (GateOptions, 0, 1e6, "max_shift_px"),
         (GateOptions, 1, 1e12, "max_condition"),
@@ -123,7 +124,9 @@ def test_exactly_what_is_asked_for_is_enough():
         "patch_share": options.min_patch_share,
         "patch_spread": options.min_spread,
     }
+    patched |= {"visible": options.picture_visible, "points": 1000}
     wider = matched | {"spread": 2 * options.min_spread, "patches_sought": 2000}
+    wider |= {"evenness": options.min_evenness}
     for fields in (
         {},
         matched | {"inliers": options.matched_fit},
@@ -173,10 +176,53 @@ def test_patches_in_one_part_of_the_image_refuse_any_pose(model):
     assert gate(wide, model, COVARIANCE, GateOptions()) == ""
 
 
+@pytest.mark.parametrize("plain", ["patch_share", "patch_spread", "visible"])
+def test_a_picture_of_the_place_is_found_by_three_signs(model, plain):
+    """Few patches, beside each other, and much of what references show lies outside."""
+    options = GateOptions()
+    picture = changed(
+        inliers=0.8,
+        visible=options.picture_visible - 0.01,
+        patches=400,
+        patch_share=options.picture_share - 0.01,
+        patch_spread=options.picture_spread - 0.01,
+        matches=400,
+    )
+    reason = gate(picture, model, COVARIANCE, options)
+    assert reason == (
+        "29% of the patches agree, in a small part of the image (spread 2.2), and 11% of the "
+        "points lie outside of it, as where it shows a picture of the place"
+    )
+    place = {
+        "patch_share": options.picture_share,
+        "patch_spread": options.picture_spread,
+        "visible": options.picture_visible,
+    }
+    without = InlierStatistics(**{**picture.__dict__, plain: place[plain]})
+    assert gate(without, model, COVARIANCE, options) == ""
+
+
+@pytest.mark.parametrize("matches", [0, 400])
+def test_where_no_patch_is_found_inliers_must_be_everywhere(model, matches):
+    options = GateOptions()
+    blurred = changed(inliers=0.8, patches_sought=2000, matches=matches, spread=5.0)
+    blurred = InlierStatistics(**{**blurred.__dict__, "evenness": options.min_evenness})
+    assert gate(blurred, model, COVARIANCE, options) == ""
+    pieces = InlierStatistics(**{**blurred.__dict__, "evenness": options.min_evenness - 0.01})
+    assert gate(pieces, model, COVARIANCE, options) == (
+        "no patch is found, and inliers lie in parts of the image only (evenness 0.69, 0.7 is "
+        "needed)"
+    )
+    found = InlierStatistics(**{**pieces.__dict__, "patches": 50, "patch_spread": 3.0})
+    assert gate(found, model, COVARIANCE, options) == ""
+
+
 def test_where_no_patch_is_found_matches_must_fit_better(model):
     """As in a blurred image of another place."""
     for inliers, spread, refused in ((0.15, 4.0, True), (0.3, 4.0, False), (0.3, 2.0, True)):
-        poor = changed(inliers=inliers, matches=60, spread=spread, patches_sought=2000)
+        poor = changed(
+            inliers=inliers, matches=60, spread=spread, patches_sought=2000, evenness=1.0
+        )
         assert bool(gate(poor, model, COVARIANCE, GateOptions())) == refused
     unasked = changed(inliers=0.15, matches=60, spread=2.0)
     assert gate(unasked, model, COVARIANCE, GateOptions()) == ""

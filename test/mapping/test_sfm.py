@@ -25,7 +25,7 @@ from pixloc_ros.mapping.sfm import find_images
 
 
 def bag_command(root, output, *more):
-    keyframes = ["--keyframe-m", "0.08", "--keyframe-deg", "3"]
+    keyframes = ["--keyframe-m", "0.15", "--keyframe-deg", "6"]
     command = ["build_map", "--bag", root / "bag", "--pose-topic", "/ground_truth", *keyframes]
     return [str(a) for a in [*command, "--output", output, *more]]
 
@@ -50,7 +50,18 @@ def test_from_a_bag(drive, network, tmp_path, capsys):
         assert one.model.names == two.model.names
         assert np.array_equal(one.model.points, two.model.points)
     # other keyframes begin anew
-    assert main([*bag_command(root, again, *map(str, work)), "--keyframe-deg", "8"]) == 0
+    assert (
+        main(
+            [
+                *bag_command(root, again, *map(str, work)),
+                "--keyframe-deg",
+                "15",
+                "--keyframe-m",
+                "0.4",
+            ]
+        )
+        == 0
+    )
     with PixMap(output) as one, PixMap(again) as two:
         assert len(two) < len(one)
 
