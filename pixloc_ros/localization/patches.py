@@ -120,10 +120,13 @@ class PatchRefinement:
             cam_from_map.transform(seen.points)
         )
         affine, possible = self._affine(seen, cam_from_map, to_pixels)
-        chosen = (valid & possible).nonzero().flatten()
+        patches = self._store.patches[seen.rows]
+        # references of an older map that was merged with this one have none
+        known = patches.flatten(1).any(1)
+        chosen = (valid & possible & known).nonzero().flatten()
         tracks = track_patches(
             query.grey,
-            self._store.patches[seen.rows[chosen]],
+            patches[chosen],
             affine[chosen].float().contiguous(),
             pixels[chosen].float().contiguous(),
         )

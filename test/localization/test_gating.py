@@ -220,9 +220,8 @@ def test_where_no_patch_is_found_inliers_must_be_everywhere(model, matches):
 def test_where_no_patch_is_found_matches_must_fit_better(model):
     """As in a blurred image of another place."""
     for inliers, spread, refused in ((0.15, 4.0, True), (0.3, 4.0, False), (0.3, 2.0, True)):
-        poor = changed(
-            inliers=inliers, matches=60, spread=spread, patches_sought=2000, evenness=1.0
-        )
+        poor = changed(inliers=inliers, matches=60, spread=spread, patches_sought=2000)
+        poor = InlierStatistics(**{**poor.__dict__, "evenness": 1.0})
         assert bool(gate(poor, model, COVARIANCE, GateOptions())) == refused
     unasked = changed(inliers=0.15, matches=60, spread=2.0)
     assert gate(unasked, model, COVARIANCE, GateOptions()) == ""
