@@ -16,6 +16,7 @@ import pycolmap
 import pytest
 import torch
 from driving import worst
+from PIL import ExifTags, Image
 
 from pixloc_ros.cli.main import main
 from pixloc_ros.errors import InputError
@@ -321,3 +322,29 @@ def test_images_of_another_size_than_the_camera(drive, tmp_path):
     with pycolmap.Database.open(str(workspace.database)) as database:
         sizes = sorted((c.width, c.height) for c in database.read_all_cameras())
     assert sizes == [(320, 240), (640, 480)]
+
+
+def test_cameras_are_shared_by_what_files_tell_of_them(room, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    told = {"a.jpg": ("one", 4.0), "b.jpg": ("one", 4.0), "c.jpg": ("one", 8.0)}
+    told |= {"d.jpg": ("two", 4.0), "e.jpg": None, "f.jpg": None}
+    for number, (name, camera) in enumerate(told.items()):
+        with Image.open(room.sequence.images / room.sequence.frames[number].name) as image:
+            exif = image.getexif()
+            if camera is not None:
+                exif[ExifTags.Base.Model] = camera[0]
+                exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLength] = camera[1]
+            image.save(images / name, exif=exif)
+    whole = (images / "f.jpg").read_bytes()
+    broken = b"\xff\xe1\x00\x12Exif\x00\x00MM\x00*\xff\xff\xff\xff\x00\x09"
+    (images / "g.jpg").write_bytes(whole[:2] + broken + whole[2:])
+    workspace = SfmWorkspace(tmp_path / "work", images, [*told, "g.jpg"])
+    shared = [names for names, _ in workspace.groups.values()]
+    assert shared[:4] == [
+        ["a.jpg", "b.jpg"],
+        ["c.jpg"],
+        ["d.jpg"],
+        ["e.jpg", "f.jpg", *shared[3][2:]],
+    ]
+    assert sum(map(len, shared)) == 7

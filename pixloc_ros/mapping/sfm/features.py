@@ -69,7 +69,7 @@ def _list_images(workspace: SfmWorkspace) -> None:
         workspace.clear()
         pycolmap.Database.open(database).close()
         for names, options in workspace.groups.values():
-            given = (database, workspace.images, workspace.camera_mode, names)
+            given = (database, workspace.images, pycolmap.CameraMode.SINGLE, names)
             pycolmap.import_images(*given, options=options)
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{workspace.images}: {first_line(error)}") from None
@@ -98,7 +98,7 @@ class Prepared:
         try:
             if known is None:
                 for names, options in work.groups.values():
-                    given = (work.database, work.images, names, work.camera_mode)
+                    given = (work.database, work.images, names, pycolmap.CameraMode.SINGLE)
                     pycolmap.extract_features(*given, reader_options=options)
                 if len(work.names) <= EXHAUSTIVE:
                     pycolmap.match_exhaustive(work.database, verification_options=verification)

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pycolmap
+from PIL import ExifTags, Image
 
 from pixloc_ros.geometry import Camera
 from pixloc_ros.mapping.sparse_model import ModelError
+from pixloc_ros.sensors import read_image
 
 
 def _reader(camera: Camera) -> pycolmap.ImageReaderOptions:
@@ -26,12 +30,31 @@ def _reader(camera: Camera) -> pycolmap.ImageReaderOptions:
     return options
 
 
+def _taken_with(path: Path) -> str:
+    """What images of one camera have in common, as far as a file tells: its size, and the camera
+    and focal length of its EXIF.
+
+    COLMAP itself shares cameras by EXIF only: frames of a video would have one each.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")  # of damaged EXIF
+            size = f"{image.width} {image.height}"
+            exif = image.getexif()
+            focal = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.FocalLength)
+            return f"{size} {exif.get(ExifTags.Base.Model)} {focal}"
+    except (OSError, ValueError, SyntaxError, LookupError, TypeError, struct.error):
+        # Pillow fails in many ways over EXIF or files that OpenCV and COLMAP read
+        height, width = read_image(path).shape[:2]
+        return f"{width} {height}"
+
+
 class SfmWorkspace:
     """A work folder and the images of a model.
 
     images: the folder they are in; names: those to use. cameras: of each of them, where they are
-    known; else COLMAP finds them, one for all images of a size. Raises ModelError where COLMAP
-    has no model for a camera.
+    known; else COLMAP finds them, one for all images of a size whose EXIF names the same camera
+    and focal length, or none. Raises ModelError where COLMAP has no model for a camera.
     """
 
     def __init__(
@@ -44,20 +67,19 @@ class SfmWorkspace:
         self.folder, self.images, self.names = folder, images, list(names)
         self.database, self.sparse = folder / "database.db", folder / "sparse"
         self.cameras_known = cameras is not None
-        # numbers of a camera -> the names of its images, and how COLMAP reads them
+        # a camera -> the names of its images, and how COLMAP reads them
         self.groups: dict[str, tuple[list[str], pycolmap.ImageReaderOptions]] = {}
         for name in self.names:
             camera = None if cameras is None else cameras[name]
-            key = "" if camera is None else f"{camera.lens} {camera.numbers().tolist()}"
+            if camera is None:
+                key = _taken_with(images / name)
+            else:
+                key = f"{camera.lens} {camera.numbers().tolist()}"
             if key not in self.groups:
                 options = pycolmap.ImageReaderOptions() if camera is None else _reader(camera)
                 self.groups[key] = ([], options)
             self.groups[key][0].append(name)
         pycolmap.logging.minloglevel = pycolmap.logging.Level.ERROR.value
-
-    @property
-    def camera_mode(self) -> pycolmap.CameraMode:
-        return pycolmap.CameraMode.SINGLE if self.cameras_known else pycolmap.CameraMode.AUTO
 
     @property
     def has_model(self) -> bool:
