@@ -7,8 +7,7 @@ from pathlib import Path
 
 from pixloc_ros.cli.options import Parser, require_outputs
 from pixloc_ros.errors import InputError
-from pixloc_ros.evaluation.map_ageing import map_age
-from pixloc_ros.localization.gating import InlierModel
+from pixloc_ros.evaluation.map_ageing import age_by
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.mapping.fleet import join_by_cluster
 from pixloc_ros.mapping.health import MapHealth, health_path, robot_name
@@ -53,8 +52,7 @@ def run(arguments: Sequence[str]) -> int:
             else:
                 for other in others:
                     health.join(other)
-            references, points, frames = health.references(), health.points(), health.frames()
-        age = map_age(pixmap, references, points, InlierModel.of(pixmap.statistics[-1]))
+            age, points, frames = age_by(health, pixmap), health.points(), health.frames()
         print(f"{path}: {frames} frames")
         print(age.as_text(pixmap.names))
         if given.picture:

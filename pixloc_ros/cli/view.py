@@ -8,10 +8,11 @@ from pathlib import Path
 
 from pixloc_ros.cli.options import Parser
 from pixloc_ros.errors import InputError
-from pixloc_ros.evaluation.map_ageing import read_age
+from pixloc_ros.evaluation.map_ageing import age_by
 from pixloc_ros.localization import RunFile
 from pixloc_ros.localization.run_file import SUFFIX as RUN_SUFFIX
 from pixloc_ros.mapping import PixMap
+from pixloc_ros.mapping.health import MapHealth, health_path
 from pixloc_ros.visualization.viewer import Viewer
 
 
@@ -52,7 +53,10 @@ def run(arguments: Sequence[str]) -> int:
         pixmap = stack.enter_context(PixMap(chosen))
         if recorded is not None and not (given.follow or len(recorded)):
             raise InputError(f"{given.file}: the run holds no frame")
-        ages = [age.value for age in read_age(pixmap).ages] if given.health else []
+        ages = []
+        if given.health:
+            health = stack.enter_context(MapHealth(pixmap, health_path(pixmap.path)))
+            ages = [age.value for age in age_by(health, pixmap).ages]
         viewer = Viewer(
             pixmap,
             recorded,

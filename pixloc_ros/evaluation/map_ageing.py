@@ -14,7 +14,7 @@ from scipy.spatial import KDTree
 
 from pixloc_ros.localization.gating import InlierModel
 from pixloc_ros.mapping import PixMap
-from pixloc_ros.mapping.health import MapHealth, PointHealth, ReferenceHealth, health_path
+from pixloc_ros.mapping.health import MapHealth, PointHealth, ReferenceHealth
 from pixloc_ros.mapping.sessions import day_of
 
 SEEN = 20
@@ -119,11 +119,10 @@ def map_age(
     return MapAge(tuple(ages), fit, tuple(areas), float(points.gone.mean()))
 
 
-def read_age(pixmap: PixMap) -> MapAge:
-    """The age of a map by what lies beside it. Raises HealthError."""
-    with MapHealth(pixmap, health_path(pixmap.path)) as health:
-        references, points = health.references(), health.points()
-    return map_age(pixmap, references, points, InlierModel.of(pixmap.statistics[-1]))
+def age_by(health: MapHealth, pixmap: PixMap) -> MapAge:
+    """The age of a map by what drives found of it. Raises HealthError."""
+    inliers = InlierModel.of(pixmap.statistics[-1])
+    return map_age(pixmap, health.references(), health.points(), inliers)
 
 
 def _areas(pixmap: PixMap, age: Age, chosen: np.ndarray, last: np.ndarray) -> list[Area]:

@@ -51,6 +51,7 @@ class Learner:
         keep_mb: float = 500.0,
     ) -> None:
         self._adapt, self._warn = learn == "adapt", warn
+        self._looked = time.monotonic()
         self._healths: dict[str, MapHealth] = {}
         self._submaps = {submap.name: submap for submap in map_set.submaps}
         self._fits = {
@@ -73,9 +74,7 @@ class Learner:
                 self._healths[submap.name] = MapHealth(pixmap, path, robot_name())
             except HealthError as error:
                 self._warn(f"nothing is learned of {submap.name}: {error}")
-        self._looked = time.monotonic()
-        for submap in map_set.submaps:
-            self._leave_out(submap)
+        self.look_again()
 
     @property
     def wanted(self) -> bool:
@@ -93,10 +92,14 @@ class Learner:
         if judgement is not None:
             self._put(submap.name, lambda health: health.add(judgement, stamp))
             self._prefer(submap, judgement)
-        if self._adapt and time.monotonic() - self._looked > AGAIN:
-            self._looked = time.monotonic()
-            for each in self._submaps.values():
-                self._leave_out(each)
+        if time.monotonic() - self._looked > AGAIN:
+            self.look_again()
+
+    def look_again(self) -> None:
+        """Go on without the points that are gone by now, where maps are adapted."""
+        self._looked = time.monotonic()
+        for each in self._submaps.values():
+            self._leave_out(each)
 
     def add_refusal(
         self, result: LocalizationResult, views: Sequence[View], prior: Prior, stamp: float
