@@ -142,7 +142,10 @@ def merge(maps: Sequence[PixMap], output: str | os.PathLike[str]) -> None:
                 place += 1
         descriptors = np.concatenate([m.descriptor_rows(np.arange(len(m))) for m in maps])
         parts = [
-            {"map": m.path.name, "references": len(m), "provenance": m.provenance} for m in maps
+            # hidden files lie in between, and are no names to keep
+            ({} if m.path.name.startswith(".") else {"map": m.path.name})
+            | {"references": len(m), "provenance": m.provenance}
+            for m in maps
         ]
         told = [{"step": "merge", "maps": parts}]
         # the least sure: of which map an answer is, is not asked
