@@ -12,7 +12,7 @@ from pixloc_ros.cli.main import main
 from pixloc_ros.features import read_image
 from pixloc_ros.localization import Localizer
 from pixloc_ros.mapping import PixMap
-from pixloc_ros.mapping.editing import usefulness
+from pixloc_ros.mapping.editing import merge, usefulness, write_part
 
 
 def edit(capsys, *arguments):
@@ -93,6 +93,24 @@ def test_references_go_and_come_back(room, network, tmp_path, capsys):
         assert torch.allclose(pixmap.points[one.points], whole.points[two.points])
     assert max(errors(both, room, network)) < 0.03
     assert not [p for p in tmp_path.iterdir() if p.name not in {f.name for f in (few, rest, both)}]
+
+
+def test_provenance_names_maps_but_no_files_in_between(room, tmp_path):
+    half = np.arange(16) < 8
+    with PixMap(room.map_file) as whole:
+        everything = np.ones(whole.point_count, bool)
+        write_part(whole, tmp_path / "one.pixmap.h5", half, everything)
+        write_part(whole, tmp_path / ".other.part.pixmap.h5", ~half, everything)
+    with (
+        PixMap(tmp_path / "one.pixmap.h5") as one,
+        PixMap(tmp_path / ".other.part.pixmap.h5") as other,
+    ):
+        merge([one, other], tmp_path / "both.pixmap.h5")
+    with PixMap(tmp_path / "both.pixmap.h5") as both:
+        named, hidden = both.provenance[0]["maps"]
+    assert named["map"] == "one.pixmap.h5"
+    assert "map" not in hidden
+    assert hidden["references"] == 8
 
 
 def test_mistakes_get_one_line(room, tmp_path, capsys):
