@@ -68,13 +68,18 @@ def _mirrored(image: np.ndarray, camera: Camera, _: np.random.Generator) -> Show
 
 
 def _tiles(count: int) -> Attack:
-    """Cut the image into count x count tiles and shuffle them."""
+    """Cut the image into count x count tiles and shuffle them, so that none stays in its place:
+    what stays would be the place.
+    """
 
     def change(image: np.ndarray, camera: Camera, random: np.random.Generator) -> Shown:
         height, width = (size // count for size in image.shape[:2])
         cut = image.copy()
         corners = [(y * height, x * width) for y in range(count) for x in range(count)]
-        for (y, x), k in zip(corners, random.permutation(len(corners)), strict=True):
+        shuffled = random.permutation(len(corners))
+        while (shuffled == np.arange(len(corners))).any():
+            shuffled = random.permutation(len(corners))
+        for (y, x), k in zip(corners, shuffled, strict=True):
             v, u = corners[k]
             cut[y : y + height, x : x + width] = image[v : v + height, u : u + width]
         return cut, camera

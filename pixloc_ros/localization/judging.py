@@ -63,7 +63,7 @@ class Judge:
         self, solution: Solution, queries: Sequence[Query]
     ) -> tuple[LocalizationResult, int]:
         """The hypothesis that most points fit, not yet judged, and its number. Refused where
-        another one fits as well.
+        another one fits as well, or matches speak for another one.
         """
         system, start = solution.system, solution.start
         inlier = (system.squared < self.inliers.threshold) & system.valid
@@ -99,7 +99,7 @@ class Judge:
         )
         claimed = pose_covariance(system)[best]
         covariance = claimed * self._factors[:, None] * self._factors
-        reason = self._ambiguity(inliers, system, best)
+        reason = start.rival or self._ambiguity(inliers, system, best)
         answer = LocalizationResult(
             status=Status.REJECTED if reason else Status.SUCCESS,
             reason=reason or "aligned",

@@ -23,6 +23,7 @@ from pixloc_ros.localization.matching import (
     Matcher,
     Matches,
     poses_of_matches,
+    rival,
 )
 from pixloc_ros.localization.options import LocalizerOptions
 from pixloc_ros.localization.patches import PatchFit, PatchRefinement
@@ -310,13 +311,14 @@ class Localizer:
         if not any(candidates):
             raise Refusal(Status.NO_REFERENCE, "the map has no reference to match with")
         with watch("match"):
-            matches, starts = self._match(queries, candidates)
+            matches, starts, other = self._match(queries, candidates)
         with watch("references"):
             seen = [
                 self.candidates.visible(query, starts[0]) or (known if matched is not None else [])
                 for query, matched, known in zip(queries, matches, candidates, strict=True)
             ]
-        return self._settle(watch, queries, Start(starts, tuple(map(tuple, seen)), matches))
+        start = Start(starts, tuple(map(tuple, seen)), matches, other)
+        return self._settle(watch, queries, start)
 
     def _settle(
         self, watch: _Stopwatch, queries: Sequence[Query], start: Start
@@ -354,9 +356,9 @@ class Localizer:
 
     def _match(
         self, queries: Sequence[Query], candidates: Sequence[Sequence[int]]
-    ) -> tuple[tuple[Matches | None, ...], Pose]:
-        """The matches of each view, None of one that has no candidates, and the poses of the rig
-        that they agree on, best first.
+    ) -> tuple[tuple[Matches | None, ...], Pose, str]:
+        """The matches of each view, None of one that has no candidates, the poses of the rig that
+        they agree on, best first, and what `rival` says of them.
         """
         matches = tuple(
             self._matcher.match(references, query.pyramid) if references else None
@@ -367,7 +369,7 @@ class Localizer:
             for query, matched in zip(queries, matches, strict=True)
             if matched is not None
         ]
-        poses, _ = poses_of_matches(views, self.options.starts)
+        poses, agreeing = poses_of_matches(views, self.options.starts)
         if not poses:
             most = sum(len(view.matches.points) for view in views)
             raise Refusal(
@@ -375,4 +377,4 @@ class Localizer:
                 f"no pose that {MIN_INLIERS} of {most} matches with the retrieved references "
                 "agree on",
             )
-        return matches, Pose.stack(poses)
+        return matches, Pose.stack(poses), rival(views, poses, agreeing)

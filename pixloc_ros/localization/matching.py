@@ -284,6 +284,39 @@ def poses_of_matches(views: Sequence[MatchedView], count: int) -> tuple[list[Pos
     return [poses[k] for k in order], [inliers[k] for k in order]
 
 
+RIVAL = 30
+"""Matches that must agree on another pose for it to count against the first."""
+APART = 0.03
+"""Of the image's longer side: how far apart two poses show the points, at least, to be two."""
+
+
+def rival(views: Sequence[MatchedView], poses: Sequence[Pose], agreeing: Sequence[int]) -> str:
+    """Why the best of the poses that `poses_of_matches` found may not be it, or an empty string.
+
+    Where half as many other matches agree on a pose elsewhere, the image shows two things that the
+    map has elsewhere in relation to each other: a picture of the place, pieces of one, furniture
+    that was moved, or a place that looks like another.
+    """
+    for other, count in zip(poses[1:], agreeing[1:], strict=True):
+        if count < RIVAL:
+            continue
+        ways = []
+        for view in views:
+            shown = [
+                view.camera.project((view.cam_from_rig @ pose).transform(view.matches.points))
+                for pose in (poses[0], other)
+            ]
+            way = (shown[0][0] - shown[1][0]).norm(dim=-1) / view.camera.size.max()
+            # what only one of them shows at all is as far apart as can be
+            ways.append(torch.where(shown[0][1] & shown[1][1], way, torch.inf))
+        if float(torch.cat(ways).median()) > APART:
+            return (
+                f"ambiguous: {agreeing[0]} matches agree with one pose, {count} others with "
+                "another, elsewhere"
+            )
+    return ""
+
+
 @dataclass(frozen=True)
 class FocalGuess:
     """A pose cam_from_map with which most matches agree where the focal length is free.

@@ -39,12 +39,14 @@ from pixloc_ros.mapping.feature_store import take
 class Start:
     """Where alignment begins: poses of the rig (B,), and what they came from.
 
-    references: of each view. matches: of each view that was matched; empty for a prior.
+    references: of each view. matches: of each view that was matched; empty for a prior. rival: why
+    the first pose is not the only one that matches speak for, empty where it is.
     """
 
     poses: Pose
     references: tuple[tuple[int, ...], ...]
     matches: tuple[Matches | None, ...] = ()
+    rival: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pixloc_ros.localization.matching import (
     Matches,
     mutual_best,
     poses_of_matches,
+    rival,
 )
 from pixloc_ros.localization.products import PRODUCTS
 
@@ -114,6 +115,37 @@ def test_both_of_two_places_that_look_alike_are_found():
     expected = truth.inverse().translation
     assert float((centres - expected).norm(dim=-1).min()) < 1e-3
     assert float((centres - expected - apart).norm(dim=-1).min()) < 1e-3
+
+
+def split(share, away=10.0, count=200):
+    """Matches of which a share says that the camera stands elsewhere."""
+    matches, camera, _ = scene(count)
+    points = matches.points.clone()
+    points[: round(share * count), 0] += away
+    view = alone(Matches(points, matches.pixels), camera)
+    return view, *poses_of_matches([view], 2)
+
+
+@pytest.mark.parametrize(
+    ("share", "away", "ambiguous"),
+    [(0.4, 10.0, True), (0.25, 10.0, False), (0.4, 0.01, False), (0.0, 10.0, False)],
+)
+def test_a_second_pose_that_many_matches_agree_on_makes_the_first_ambiguous(
+    share, away, ambiguous
+):
+    view, poses, agreeing = split(share, away)
+    reason = rival([view], poses, agreeing)
+    assert bool(reason) == ambiguous
+    if ambiguous:
+        assert reason == (
+            "ambiguous: 120 matches agree with one pose, 80 others with another, elsewhere"
+        )
+
+
+def test_a_few_matches_are_no_rival():
+    view, poses, agreeing = split(0.4, count=60)
+    assert agreeing == [36, 24]
+    assert rival([view], poses, agreeing) == ""
 
 
 def test_too_few_or_contradicting_matches_give_no_pose():
