@@ -49,7 +49,7 @@ class InlierStatistics:
     condition: float = float("inf")
     spread: float = 0.0
     view_deg: float = 0.0
-    evenness: float = 0.0
+    evenness: float = 1.0
     patches_sought: int = 0
     patches: int = 0
     patch_share: float = 0.0

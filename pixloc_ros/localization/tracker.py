@@ -61,12 +61,18 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 }
 """The whole state machine. A fix is what AGREED makes; TRACKING and COASTING have one."""
 
+PARTIAL = 0.7
+"""Evenness of an image's inliers (`InlierStatistics`) below which parts of it show something else
+than the map. Of images of an unchanged place it is above 0.8."""
+
 
 @dataclass
 class TrackerOptions:
     """When estimates over time are believed.
 
     agreement: standard deviations that an estimate may be from where it is expected.
+    partial_agreement: the same for an image of which parts disagree, whose evenness is less than
+    PARTIAL: what was moved agrees with itself, and shows a pose that is a little off.
     lost_after: seconds without an estimate after which the robot is lost; a million leaves
     it to how vague odometry has become. lost_m, lost_deg:
     standard deviations beyond which an expectation, or an estimate, is none. moved_after:
@@ -77,6 +83,7 @@ class TrackerOptions:
     """
 
     agreement: float = 5.0
+    partial_agreement: float = 2.0
     lost_after: float = 10.0
     lost_m: float = 1.0
     lost_deg: float = 45.0
@@ -85,7 +92,7 @@ class TrackerOptions:
     motion: MotionOptions = field(default_factory=MotionOptions)
 
     def __post_init__(self) -> None:
-        require_range(self, 0.1, 1e6, "agreement", "lost_m", "lost_deg")
+        require_range(self, 0.1, 1e6, "agreement", "partial_agreement", "lost_m", "lost_deg")
         require_range(self, 0, 1e6, "lost_after", "moved_after")
         require_range(self, 0, 180, "gravity_deg")
 
@@ -181,14 +188,17 @@ class Tracker:
             self.refuse(frame.stamp, frame.odom_from_base)
             return None, replace(result, status=Status.REJECTED, reason=reason)
         contradiction = ""
+        options = self.options
+        partial = result.statistics.evenness < PARTIAL
+        limit = options.partial_agreement if partial else options.agreement
         if self._known is not None:
-            contradiction = self._contradiction(self._known, found, frame)
+            contradiction = self._contradiction(self._known, found, frame, limit)
             if not contradiction and self.fix is not None:
                 found = intersect(self._expected(self._known, frame), found)
             if not contradiction:
                 return self._believe(found), result
         # what alignment made of a wrong expectation speaks for nothing
-        confirmed = not result.from_prior and self._confirm(found, frame)
+        confirmed = not result.from_prior and self._confirm(found, frame, limit)
         if self.fix is not None:
             self.refuse(frame.stamp, frame.odom_from_base)
             return None, replace(result, status=Status.REJECTED, reason=contradiction)
@@ -228,10 +238,10 @@ class Tracker:
         self._heard = found.stamp
         return found
 
-    def _confirm(self, found: PoseEstimate, frame: FrameContext) -> bool:
+    def _confirm(self, found: PoseEstimate, frame: FrameContext, limit: float) -> bool:
         """Whether an estimate agrees with the candidate before it, whose place it takes."""
         before, self._candidate = self._candidate, found
-        if before is not None and not self._contradiction(before, found, frame):
+        if before is not None and not self._contradiction(before, found, frame, limit):
             return True
         self._since = frame.stamp
         return False
@@ -239,12 +249,15 @@ class Tracker:
     def _expected(self, known: PoseEstimate, frame: FrameContext) -> PoseEstimate:
         return propagate(known, frame.stamp, frame.odom_from_base, self.options.motion)
 
-    def _contradiction(self, known: PoseEstimate, found: PoseEstimate, frame: FrameContext) -> str:
+    def _contradiction(
+        self, known: PoseEstimate, found: PoseEstimate, frame: FrameContext, limit: float
+    ) -> str:
+        """Why two estimates are more than a limit of standard deviations apart, or nothing."""
         if known.frame != found.frame:
             return f"in {found.frame}, but expected in {known.frame}"
         expected = self._expected(known, frame)
         sigmas, metres, degrees = disagreement(expected, found, self.options.motion)
-        if sigmas <= self.options.agreement:
+        if sigmas <= limit:
             return ""
         return (
             f"{metres:.2f} m and {degrees:.0f} deg from where it was expected, "

@@ -25,6 +25,7 @@ from pixloc_ros.localization import (
 )
 from pixloc_ros.localization.frames import base_covariance, camera_covariance
 from pixloc_ros.localization.motion import disagreement, intersect, propagate
+from pixloc_ros.localization.result import InlierStatistics
 
 MOUNT = Pose.exp(torch.tensor([0.2, 0.0, 0.5, 0.1, -1.2, 0.4], dtype=torch.float64))
 MAP_FROM_ODOM = Pose.exp(torch.tensor([5.0, -2.0, 0.0, 0.0, 0.0, 0.7], dtype=torch.float64))
@@ -39,7 +40,7 @@ def observed(stamp, odometry=True):
     return FrameContext(stamp, MOUNT, driven(stamp) if odometry else None)
 
 
-def answer(stamp, offset=0.0, from_prior=False, variance=1e-4, tilt=0.0):
+def answer(stamp, offset=0.0, from_prior=False, variance=1e-4, tilt=0.0, evenness=1.0):
     base = MAP_FROM_ODOM @ driven(stamp)
     base = Pose(base.rotation, base.translation + torch.tensor([offset, 0, 0]).double())
     leaning = Pose.exp(torch.tensor([0, 0, 0, tilt, 0, 0], dtype=torch.float64))
@@ -48,6 +49,7 @@ def answer(stamp, offset=0.0, from_prior=False, variance=1e-4, tilt=0.0):
         "aligned",
         cam_from_map=(base @ leaning @ MOUNT).inverse(),
         covariance=torch.eye(6, dtype=torch.float64) * variance,
+        statistics=InlierStatistics(evenness=evenness),
         from_prior=from_prior,
     )
 
@@ -646,3 +648,25 @@ def test_on_a_plane_there_is_no_height_and_no_tilt():
     kept = found.covariance != 0
     assert kept.nonzero().unique().tolist() == [0, 1, 5]
     assert found.covariance[0].tolist() == pytest.approx([1.1, 0.1, 0, 0, 0, 0.1])
+
+
+@pytest.mark.parametrize(("evenness", "fixed"), [(0.7, True), (0.69, False)])
+def test_an_image_of_which_parts_disagree_must_agree_better_with_odometry(evenness, fixed):
+    """As where furniture was moved by 20 cm."""
+    tracker = tracking()
+    for k, offset in enumerate((0.05, 0.25)):
+        found = answer(0.2 + 0.1 * k, offset, from_prior=True, evenness=evenness)
+        fix, result = tracker.update(found, observed(0.2 + 0.1 * k))
+        assert (fix is not None) == (fixed or offset < 0.1)
+    assert (
+        fixed
+        or "0.20 m and 0 deg from where it was expected, 4 standard deviations" in result.reason
+    )
+
+
+@pytest.mark.parametrize(("evenness", "fixed"), [(0.7, True), (0.69, False)])
+def test_so_must_the_second_of_two_that_make_the_first_fix(evenness, fixed):
+    tracker = Tracker()
+    tracker.update(answer(0.0, evenness=evenness), observed(0.0))
+    fix, _ = tracker.update(answer(0.1, 0.25, evenness=evenness), observed(0.1))
+    assert (fix is not None) == fixed
