@@ -56,7 +56,7 @@ class NodeParameters:
     learn: str = _parameter(
         "none",
         "What fixes say of the map: not kept (none), kept beside it (observe), or also used "
-        "to leave out what is gone (adapt).",
+        "to leave out what is gone and to prefer sessions that match now (adapt).",
         LEARN,
     )
     keep_frames: str = _parameter(
