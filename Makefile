@@ -47,10 +47,11 @@ $(VENV)/ready-to-test: $(VENV)/ready
 demo: $(VENV)/ready
 	$(RUN) -m pixloc_ros demo $(if $(PACK),--pack $(PACK))
 
-# one process a core, each with one thread; a file's tests stay together and share what they made
+# each process has one thread, and there is one more than cores, as tests of the node wait for it;
+# a file's tests stay together and share what they made
 test: lint site browser
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(RUN) -m pytest -n auto --dist loadfile \
-	  --no-loadscope-reorder
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(RUN) -m pytest -n $$(($$(nproc) + 1)) \
+	  --dist loadfile --no-loadscope-reorder
 
 # the viewer is tested in Chromium; where there is none, and no right to install it, those tests
 # are skipped
