@@ -30,14 +30,18 @@ with suppress(ImportError):  # the few tests that need it are skipped without
     hypothesis.settings.load_profile("patient")
 
 SLOW = (
-    *("test_trainer", "test_sfm", "test_map_sources", "test_cli", "test_trouble"),
-    *("test_node", "test_benchmark", "test_uncertainty", "test_notebooks", "test_published"),
+    *("test_trouble", "test_sfm", "test_node", "test_lifecycle", "test_map_sources"),
+    *("test_trainer", "test_published", "test_benchmark", "test_ray_pool", "test_notebooks"),
+    *("test_packs", "test_cli", "test_original_pixloc", "test_replay", "test_map"),
 )
-"""Files that take longest; begun with, they do not keep one process busy at the end."""
+"""Files that take longest, in this order; begun with, they do not keep one process busy at the
+end."""
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.stem not in SLOW)
+    items.sort(
+        key=lambda item: SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW)
+    )
 
 
 SHARED = Path(os.environ.get("PIXLOC_SHARED", Path(__file__).parents[2] / "shared"))
