@@ -283,14 +283,13 @@ def test_what_is_not_believed_is_not_latched(start_harness):
     nowhere.header.frame_id = "unknown_optical_frame"
     harness.step(9, image=nowhere)
     assert harness.node.tracker.state.value == "lost"
-    assert latched() == []
+    harness.wait(lambda: latched() == [])
     for number in (2, 3):  # the way to it goes on
         harness.step(number)
     harness.wait(lambda: len(robot.poses) >= 2)
     assert latched()
     harness.node.trigger_deactivate()
-    time.sleep(0.5)  # until the middleware has harness everybody
-    assert latched() == []
+    harness.wait(lambda: latched() == [])  # the middleware tells everybody when it can
 
 
 def test_a_camera_that_pans_is_where_it_was_when_the_image_was_taken(start_harness):
