@@ -162,8 +162,9 @@ def run(arguments: Sequence[str]) -> int:
     given = parser_of_build_map().parse_args(arguments)
     check(given)
     network = network_of(given)
+    levels: Sequence[PyramidLevel] = default_levels(network, given.speed or "accurate")
     if given.levels:
-        parse_levels(given.levels, len(network.strides))
+        levels = parse_levels(given.levels, len(network.strides))
     output = Path(given.output)
     folder = Path(given.work or given.output.removesuffix(SUFFIX) + ".work")
     require_own(folder)
@@ -177,7 +178,7 @@ def run(arguments: Sequence[str]) -> int:
             claim(folder)
         made = output if number + 1 == count else own / f"map{SUFFIX}"
         work = Work(own, network, print, _bar, stages)
-        source, summary = _build(given, work, number, before, made)
+        source, summary = _build(given, work, levels, number, before, made)
         images.append(source.images)
         references += summary.references
         beside = f" {before} and" if before else ""
@@ -194,16 +195,18 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _build(
-    given: argparse.Namespace, work: Work, number: int, before: str | None, output: Path
+    given: argparse.Namespace,
+    work: Work,
+    levels: Sequence[PyramidLevel],
+    number: int,
+    before: str | None,
+    output: Path,
 ) -> tuple[Source, BuildSummary]:
     """Make one map of what the arguments name, and of the map `before` where there is one.
 
-    number: of several recordings.
+    levels: of a new map. number: of several recordings.
     """
     network, folder = work.network, work.folder
-    levels: Sequence[PyramidLevel] = default_levels(network, given.speed or "accurate")
-    if given.levels:
-        levels = parse_levels(given.levels, len(network.strides))
     places = None
     with ExitStack() as stack:
         extended = None

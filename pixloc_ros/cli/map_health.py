@@ -52,14 +52,14 @@ def run(arguments: Sequence[str]) -> int:
             else:
                 for other in others:
                     health.join(other)
-            age, points, frames = age_by(health, pixmap), health.points(), health.frames()
+            age, frames = age_by(health, pixmap), health.frames()
         print(f"{path}: {frames} frames")
         print(age.as_text(pixmap.names))
         if given.picture:
             plot_ages(
                 given.picture,
                 pixmap.some_points(SHOWN),
-                pixmap.xyz(points.gone.nonzero()[0]),
+                pixmap.xyz(age.gone.nonzero()[0]),
                 pixmap.centres(),
                 pixmap.poses.rotation[:, 2].numpy(),
                 [own.value for own in age.ages],

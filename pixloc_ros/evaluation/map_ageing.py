@@ -58,13 +58,13 @@ class Area:
 @dataclass(frozen=True)
 class MapAge:
     """ages: of each reference. fit: (R,), NaN where it was not judged. areas: those to look after,
-    worst first. gone: share of the points that are taken for gone.
+    worst first. gone: points (P,) that are taken for gone.
     """
 
     ages: tuple[Age, ...]
     fit: np.ndarray
     areas: tuple[Area, ...]
-    gone: float
+    gone: np.ndarray
 
     @property
     def usable(self) -> bool:
@@ -75,7 +75,7 @@ class MapAge:
         lines = [
             f"{len(self.ages)} references: "
             + ", ".join(f"{count[age]} {age.value}" for age in Age)
-            + f"; {self.gone:.1%} of the points are gone"
+            + f"; {self.gone.mean():.1%} of the points are gone"
         ]
         for area in self.areas:
             x, y, z = area.centre
@@ -116,7 +116,7 @@ def map_age(
     for age in (Age.UNUSABLE, Age.AGED, Age.UNVISITED):
         chosen = np.array([i for i, own in enumerate(ages) if own is age], int)
         areas += _areas(pixmap, age, chosen, references.last)
-    return MapAge(tuple(ages), fit, tuple(areas), float(points.gone.mean()))
+    return MapAge(tuple(ages), fit, tuple(areas), points.gone)
 
 
 def age_by(health: MapHealth, pixmap: PixMap) -> MapAge:
