@@ -14,6 +14,9 @@ ROS_WHEELS := ros-kilted-rclpy ros-kilted-rmw-fastrtps-cpp ros-kilted-common-int
 
 .PHONY: demo test lint site browser format speed gpu clean
 
+# dozens of processes are started: what Python compiles for the first is kept for the others
+unexport PYTHONDONTWRITEBYTECODE
+
 # uv installs in seconds what takes pip minutes, but does not read pip's configuration: where it is
 # in the environment, uv is told the same
 INSTALL := $(VENV)/bin/uv pip install --quiet --python $(RUN) -c constraints.txt
