@@ -26,11 +26,11 @@ ray = pytest.importorskip("ray", reason="needs the extra ray")
 def cluster():
     from ray.cluster_utils import Cluster
 
-    # Ray's workers make way for all other processes: beside other tests they would wait for long
-    os.environ["RAY_worker_niceness"] = "0"
     # a module of tests cannot be imported by the workers
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    # Ray's workers make way for all other processes: beside other tests they would wait for long
+    head = {"num_cpus": 1, "_system_config": {"worker_niceness": 0}}
+    made = Cluster(initialize_head=True, head_node_args=head)
     made.add_node(num_cpus=1)
     yield made.address
     made.shutdown()
