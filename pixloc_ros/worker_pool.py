@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -31,13 +32,16 @@ def _serve(connection: Connection, prepare: Callable[[], Work], number: int) -> 
     except InputError as error:
         connection.send(error)
         return
-    connection.send(None)
+    answer = None
     while True:
+        # nobody may wait for it any more
+        with suppress(BrokenPipeError, ConnectionResetError):
+            connection.send(answer)
         try:
             task = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             return
-        connection.send(work(task))
+        answer = work(task)
 
 
 class _Worker:

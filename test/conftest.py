@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -50,6 +51,22 @@ SHARED = Path(os.environ.get("PIXLOC_SHARED", Path(__file__).parents[2] / "share
 @pytest.fixture(autouse=True)
 def _deterministic():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _prepared_processes():
+    """A new interpreter imports torch and numba for seconds. Here processes are copies of one that
+    has; that the package starts new ones is tested where its commands are run.
+    """
+    get = multiprocessing.get_context
+    get("forkserver").set_forkserver_preload(["pixloc_ros.localization.map_set_server", "numba"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            multiprocessing,
+            "get_context",
+            lambda method=None: get("forkserver" if method == "spawn" else method),
+        )
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import pickle
 import shutil
 import signal
 from dataclasses import replace
+from functools import partial
 
 import miniature
 import numpy as np
@@ -304,11 +305,10 @@ def doubled():
     return lambda task: 2 * task
 
 
-def deadly():
+def deadly(marker):
     """Dies over 3 always, over 5 the first time."""
 
     def work(task):
-        marker = os.environ["MARKER"]
         if task == 3 or (task == 5 and not os.path.exists(marker)):
             open(marker, "w").close()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -327,9 +327,8 @@ def test_tasks_are_spread(monkeypatch, tmp_path):
     assert list(spread(doubled, [], 2)) == []
 
 
-def test_a_worker_that_dies_is_replaced(monkeypatch, tmp_path):
-    monkeypatch.setenv("MARKER", str(tmp_path / "died"))
-    answers = dict(spread(deadly, list(range(8)), 2))
+def test_a_worker_that_dies_is_replaced(tmp_path):
+    answers = dict(spread(partial(deadly, str(tmp_path / "died")), list(range(8)), 2))
     assert isinstance(answers.pop(3), Lost)
     assert answers == {i: i + 100 for i in range(8) if i != 3}
 
