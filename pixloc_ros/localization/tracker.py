@@ -72,7 +72,9 @@ class TrackerOptions:
 
     agreement: standard deviations that an estimate may be from where it is expected.
     partial_agreement: the same for an image of which parts disagree, whose evenness is less than
-    PARTIAL: what was moved agrees with itself, and shows a pose that is a little off.
+    PARTIAL: what was moved agrees with itself, and shows a pose that is a little off. partial_m:
+    standard deviation of where it is expected, from which on a second estimate must agree with
+    such an image: to agree with a vague expectation says little.
     lost_after: seconds without an estimate after which the robot is lost; a million leaves
     it to how vague odometry has become. lost_m, lost_deg:
     standard deviations beyond which an expectation, or an estimate, is none. moved_after:
@@ -84,6 +86,7 @@ class TrackerOptions:
 
     agreement: float = 5.0
     partial_agreement: float = 2.0
+    partial_m: float = 0.1
     lost_after: float = 10.0
     lost_m: float = 1.0
     lost_deg: float = 45.0
@@ -93,7 +96,7 @@ class TrackerOptions:
 
     def __post_init__(self) -> None:
         require_range(self, 0.1, 1e6, "agreement", "partial_agreement", "lost_m", "lost_deg")
-        require_range(self, 0, 1e6, "lost_after", "moved_after")
+        require_range(self, 0, 1e6, "partial_m", "lost_after", "moved_after")
         require_range(self, 0, 180, "gravity_deg")
 
 
@@ -187,26 +190,32 @@ class Tracker:
         if reason:
             self.refuse(frame.stamp, frame.odom_from_base)
             return None, replace(result, status=Status.REJECTED, reason=reason)
-        contradiction = ""
         options = self.options
         partial = result.statistics.evenness < PARTIAL
         limit = options.partial_agreement if partial else options.agreement
+        contradiction, agreed, doubt = "", False, ""
         if self._known is not None:
+            expected = self._expected(self._known, frame)
             contradiction = self._contradiction(self._known, found, frame, limit)
-            if not contradiction and self.fix is not None:
-                found = intersect(self._expected(self._known, frame), found)
-            if not contradiction:
-                return self._believe(found), result
+            agreed = not contradiction
+            if partial and expected.sigma_m > options.partial_m:
+                doubt = (
+                    "parts of the image disagree, and where it should be is only known to "
+                    f"{expected.sigma_m:.2f} m: "
+                )
+            if agreed and self.fix is not None:
+                found = intersect(expected, found)
         # what alignment made of a wrong expectation speaks for nothing
-        confirmed = not result.from_prior and self._confirm(found, frame, limit)
+        confirmed = (agreed or not result.from_prior) and self._confirm(found, frame, limit)
+        if (agreed and not doubt) or (confirmed and not (contradiction and self.fix)):
+            return self._believe(found), result
+        reason = f"{doubt}waiting for a second estimate that agrees"
         if self.fix is not None:
             self.refuse(frame.stamp, frame.odom_from_base)
-            return None, replace(result, status=Status.REJECTED, reason=contradiction)
-        if confirmed:
-            return self._believe(found), result
+            return None, replace(result, status=Status.REJECTED, reason=contradiction or reason)
         self._heard = frame.stamp if self._known is None else self._heard
         self._enter(Event.CANDIDATE)
-        return None, replace(result, reason="waiting for a second estimate that agrees")
+        return None, replace(result, reason=reason)
 
     def refuse(self, stamp: float, odom_from_base: Pose | None = None) -> None:
         """A frame at `stamp` (seconds) gave no believable answer."""

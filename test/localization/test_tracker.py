@@ -667,3 +667,64 @@ def test_so_must_the_second_of_two_that_make_the_first_fix(evenness, fixed):
     tracker.update(answer(0.0, evenness=evenness), observed(0.0))
     fix, _ = tracker.update(answer(0.1, 0.25, evenness=evenness), observed(0.1))
     assert (fix is not None) == fixed
+
+
+def coasted(until=4.0, **options):
+    """A tracker that had nothing but refused images for so long, and expects vaguely."""
+    tracker = tracking(**options)
+    for tenths in range(2, int(10 * until)):
+        tracker.update(refused(), observed(tenths / 10))
+    assert tracker.state is State.COASTING
+    return tracker
+
+
+@pytest.mark.parametrize(("evenness", "fixed"), [(0.7, True), (0.69, False)])
+def test_to_agree_with_a_vague_expectation_is_not_enough_where_parts_disagree(evenness, fixed):
+    """After refused images a piece of furniture that was moved is within what odometry errs."""
+    tracker = coasted()
+    found = answer(4.0, 0.12, from_prior=True, evenness=evenness)
+    fix, result = tracker.update(found, observed(4.0))
+    assert (fix is not None) == fixed
+    if fixed:
+        return
+    assert result.status is Status.REJECTED
+    assert re.fullmatch(
+        r"parts of the image disagree, and where it should be is only known to 0\.1\d m: "
+        "waiting for a second estimate that agrees",
+        result.reason,
+    )
+    assert tracker.state is State.COASTING
+    # a second one that agrees with it, as odometry is sharp between them
+    fix, _ = tracker.update(replace(found), observed(4.0))
+    assert fix is not None
+    assert tracker.state is State.TRACKING
+
+
+def test_a_second_one_that_disagrees_confirms_nothing():
+    tracker = coasted()
+    tracker.update(answer(4.0, 0.2, from_prior=True, evenness=0.5), observed(4.0))
+    fix, _ = tracker.update(answer(4.1, -0.1, from_prior=True, evenness=0.5), observed(4.1))
+    assert fix is None
+    # an image of which all parts agree needs no second one
+    fix, _ = tracker.update(answer(4.2, from_prior=True), observed(4.2))
+    assert fix is not None
+
+
+def test_a_sharp_expectation_is_enough():
+    for tracker, stamp in ((coasted(0.3), 0.4), (coasted(partial_m=1.0), 4.0)):
+        found = answer(stamp, evenness=0.5, from_prior=True)
+        assert tracker.update(found, observed(stamp))[0] is not None
+
+
+def test_a_vague_hint_is_not_enough_where_parts_disagree():
+    known = MAP_FROM_ODOM @ driven(0.0)
+    covariance = torch.eye(6, dtype=torch.float64) * 0.25
+    tracker = Tracker()
+    tracker.hint(PoseEstimate(0.0, known, covariance, driven(0.0)))
+    fix, result = tracker.update(answer(0.1, 0.1, True, evenness=0.5), observed(0.1))
+    assert fix is None
+    assert result.ok
+    assert "only known to 0.50 m: waiting" in result.reason
+    assert tracker.state is State.RELOCALIZING
+    fix, _ = tracker.update(answer(0.2, 0.1, True, evenness=0.5), observed(0.2))
+    assert fix is not None
