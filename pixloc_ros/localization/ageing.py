@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial import KDTree
 
-from pixloc_ros.localization.gating import InlierModel
+from pixloc_ros.localization.gating import SURE_FIT, InlierModel
 from pixloc_ros.localization.result import LocalizationResult, Reprojections
 from pixloc_ros.localization.spread import GRID, cells
 from pixloc_ros.localization.views import View
@@ -16,9 +16,6 @@ from pixloc_ros.mapping.health import Judgement
 
 WITNESSES = 30
 """Points outside of a cell that must be found for its points to be judged."""
-SURE_FIT = 0.6
-"""Least fit of what is outside of a cell, between chance (0) and what references reach with each
-other (1): more than a pose needs to be believed."""
 ELSEWHERE = 3
 """Least number of other cells in which points are found."""
 NEIGHBOURS = 0.03
@@ -37,9 +34,9 @@ def judge_points(
 
     No point confirms itself. The points of a part of the image are judged only where the points
     of the other parts alone would have the pose believed: enough of them are found, in several
-    parts, and they fit better than a pose needs. So a cupboard that was moved speaks neither for
-    itself nor against the room. What lies behind a found point is not judged, nor missed what
-    all references saw from elsewhere. inliers: of the finest level of the map.
+    parts, and they fit better than a pose needs (SURE_FIT). So a cupboard that was moved speaks
+    neither for itself nor against the room. What lies behind a found point is not judged, nor
+    missed what all references saw from elsewhere. inliers: of the finest level of the map.
     """
     judged = [
         _judge_view(seen, view, inliers)

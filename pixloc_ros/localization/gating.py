@@ -12,6 +12,10 @@ from pixloc_ros.localization.result import InlierStatistics
 from pixloc_ros.mapping import ResidualStatistics
 from pixloc_ros.mapping.schema import QUANTILES
 
+SURE_FIT = 0.6
+"""Fit of an answer, see `InlierStatistics`, that is more than a pose needs to be believed: from it
+on, one image says something of the points of the map, or of where a robot is that was lost."""
+
 
 @dataclass
 class GateOptions:
@@ -94,12 +98,7 @@ class InlierModel:
         return (inliers - self.unrelated) / max(self.matching - self.unrelated, 1e-6)
 
 
-def gate(
-    statistics: InlierStatistics,
-    model: InlierModel,
-    covariance: Tensor,
-    options: GateOptions,
-) -> str:
+def gate(statistics: InlierStatistics, covariance: Tensor, options: GateOptions) -> str:
     """The reason to refuse a pose, or an empty string."""
     visible = round(statistics.points * statistics.visible)
     if visible < options.min_points:
@@ -107,7 +106,7 @@ def gate(
     if statistics.visible < options.min_visible:
         needed = f"{options.min_visible:.0%} are needed"
         return f"only {statistics.visible:.0%} of the points visible, {needed}"
-    fit = model.fit(statistics.inliers)
+    fit = statistics.fit
     many, wide = statistics.matches >= options.matches, statistics.spread >= options.min_spread
     patched = (
         statistics.patches >= options.patches

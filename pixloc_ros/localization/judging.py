@@ -73,6 +73,7 @@ class Judge:
             raise Refusal(Status.FAILED, "too few points of the map are visible to align with")
         pose = solution.frame.to_map(solution.poses[best])
         visible = int(system.valid[best].sum())
+        share = int(inliers[best]) / max(visible, 1)
         compared = solution.compared
         agreeing, widest = 0, 0.0
         for query, matches in zip(queries, start.matches, strict=bool(start.matches)):
@@ -85,7 +86,8 @@ class Judge:
         statistics = InlierStatistics(
             points=compared,
             visible=visible / max(compared, 1),
-            inliers=int(inliers[best]) / max(visible, 1),
+            inliers=share,
+            fit=self.inliers.fit(share),
             matches=agreeing,
             spread=widest,
             view_deg=self._view_deg(solution, pose, inlier[best]),
@@ -136,7 +138,7 @@ class Judge:
 
     def judge(self, answer: LocalizationResult) -> LocalizationResult:
         """A chosen answer, refused where too little speaks for it."""
-        reason = gate(answer.statistics, self.inliers, answer.covariance, self._options)
+        reason = gate(answer.statistics, answer.covariance, self._options)
         return replace(answer, status=Status.REJECTED, reason=reason) if reason else answer
 
     def _view_deg(self, solution: Solution, rig_from_map: Pose, inlier: torch.Tensor) -> float:

@@ -28,7 +28,8 @@ class InlierStatistics:
     """How well the map fits the image at the final pose, on the finest level.
 
     points: points that were compared. visible: share of them inside the image.
-    inliers: share of the visible ones whose residual is that of a matching point.
+    inliers: share of the visible ones whose residual is that of a matching point. fit: the same
+    between chance (0) and what references of the map reach with each other (1).
     matches: how many agree with the pose, where the pose came from matches. shift_px: median
     way of the points from the level before the finest. cost: mean robust cost. condition:
     condition number of the scaled Hessian. spread: cells of a grid of 4 x 4 over the image that
@@ -43,6 +44,7 @@ class InlierStatistics:
     points: int = 0
     visible: float = 0.0
     inliers: float = 0.0
+    fit: float = 1.0
     matches: int = 0
     shift_px: float = 0.0
     cost: float = float("inf")

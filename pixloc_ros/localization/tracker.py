@@ -9,6 +9,7 @@ from enum import Enum
 from pixloc_ros.errors import require_range
 from pixloc_ros.geometry import Pose
 from pixloc_ros.localization.frames import base_covariance, camera_covariance
+from pixloc_ros.localization.gating import SURE_FIT
 from pixloc_ros.localization.motion import (
     MotionOptions,
     PoseEstimate,
@@ -72,9 +73,10 @@ class TrackerOptions:
 
     agreement: standard deviations that an estimate may be from where it is expected.
     partial_agreement: the same for an image of which parts disagree, whose evenness is less than
-    PARTIAL: what was moved agrees with itself, and shows a pose that is a little off. partial_m:
-    standard deviation of where it is expected, from which on a second estimate must agree with
-    such an image: to agree with a vague expectation says little.
+    PARTIAL: what was moved agrees with itself, and shows a pose that is a little off. Also for a
+    weak image, which is one of these or fits less than SURE_FIT, that confirms another one.
+    confirm_m: standard deviation of where it is expected, from which on a second estimate must
+    confirm a weak image: it says little that it agrees with a vague expectation.
     lost_after: seconds without an estimate after which the robot is lost; a million leaves
     it to how vague odometry has become. lost_m, lost_deg:
     standard deviations beyond which an expectation, or an estimate, is none. moved_after:
@@ -86,7 +88,7 @@ class TrackerOptions:
 
     agreement: float = 5.0
     partial_agreement: float = 2.0
-    partial_m: float = 0.1
+    confirm_m: float = 0.1
     lost_after: float = 10.0
     lost_m: float = 1.0
     lost_deg: float = 45.0
@@ -96,7 +98,7 @@ class TrackerOptions:
 
     def __post_init__(self) -> None:
         require_range(self, 0.1, 1e6, "agreement", "partial_agreement", "lost_m", "lost_deg")
-        require_range(self, 0, 1e6, "partial_m", "lost_after", "moved_after")
+        require_range(self, 0, 1e6, "confirm_m", "lost_after", "moved_after")
         require_range(self, 0, 180, "gravity_deg")
 
 
@@ -192,21 +194,26 @@ class Tracker:
             return None, replace(result, status=Status.REJECTED, reason=reason)
         options = self.options
         partial = result.statistics.evenness < PARTIAL
-        limit = options.partial_agreement if partial else options.agreement
+        weak = partial or result.statistics.fit < SURE_FIT
+        strict, limit = options.partial_agreement, options.agreement
         contradiction, agreed, doubt = "", False, ""
         if self._known is not None:
             expected = self._expected(self._known, frame)
-            contradiction = self._contradiction(self._known, found, frame, limit)
+            contradiction = self._contradiction(
+                self._known, found, frame, strict if partial else limit
+            )
             agreed = not contradiction
-            if partial and expected.sigma_m > options.partial_m:
+            if weak and expected.sigma_m > options.confirm_m:
                 doubt = (
-                    "parts of the image disagree, and where it should be is only known to "
+                    "not enough of the image agrees where the place is known only to "
                     f"{expected.sigma_m:.2f} m: "
                 )
             if agreed and self.fix is not None:
                 found = intersect(expected, found)
         # what alignment made of a wrong expectation speaks for nothing
-        confirmed = (agreed or not result.from_prior) and self._confirm(found, frame, limit)
+        confirmed = (agreed or not result.from_prior) and self._confirm(
+            found, frame, strict if weak else limit
+        )
         if (agreed and not doubt) or (confirmed and not (contradiction and self.fix)):
             return self._believe(found), result
         reason = f"{doubt}waiting for a second estimate that agrees"

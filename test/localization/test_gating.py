@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,17 @@ from pixloc_ros.localization import (
     MotionOptions,
     TrackerOptions,
 )
-from pixloc_ros.localization.gating import InlierModel, gate
+from pixloc_ros.localization.gating import InlierModel
+from pixloc_ros.localization.gating import gate as gate_by_fit
 from pixloc_ros.mapping import ResidualStatistics
 
 GOOD = InlierStatistics(points=500, visible=0.8, inliers=0.8, cost=0.01, condition=50.0)
 COVARIANCE = torch.eye(6, dtype=torch.float64)
+
+
+def gate(statistics, model, covariance, options):
+    """By the fit that a model says of the inliers."""
+    return gate_by_fit(replace(statistics, fit=model.fit(statistics.inliers)), covariance, options)
 
 
 @pytest.fixture
