@@ -44,6 +44,10 @@ def run(arguments: Sequence[str]) -> int:
         stranger = next((name for name in wanted if name not in frames), None)
         if stranger is not None:
             raise InputError(f"--query {stranger}: not in {given.run}")
+        truth = read_poses(given.ground_truth) if given.ground_truth else {}
+        moved = {n: f for n, f in frames.items() if f.trace is not None and n in truth}
+        if given.ground_truth and not moved:
+            raise InputError(f"{given.ground_truth}: names no query that was aligned")
         try:
             output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -68,11 +72,7 @@ def run(arguments: Sequence[str]) -> int:
             plot_reprojections(frame, pixmap, pictures, file("reprojections"))
             plot_convergence(frame, recorded.levels, file("convergence"))
             plot_scene(frame, pixmap, file("scene"))
-        if given.ground_truth:
-            truth = read_poses(given.ground_truth)
-            moved = {n: f for n, f in frames.items() if f.trace is not None and n in truth}
-            if not moved:
-                raise InputError(f"{given.ground_truth}: names no query that was aligned")
+        if moved:
             known = {name: truth[name] for name in moved}
             ends, starts = (
                 PoseErrors.of(known, {n: f.trace.pose(k) for n, f in moved.items() if f.trace})

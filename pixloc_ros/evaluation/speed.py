@@ -6,6 +6,7 @@ import os
 import resource
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -169,25 +170,19 @@ def against(
         raise InputError(f"the query cannot be timed, it was not localized: {found.reason}")
     model = localizer.map.model
     near = localizer.candidates.visibility.visible_from(found.cam_from_map, view, 3)
-    pairs = []
-    for what, early in (("20 iterations at every level", False), ("stopping early", True)):
-        original = Original(folder, model, images, near, network, 20, early)
-        theirs = [original.localize(image, camera) for _ in range(repeats + 1)][1:]
-        lm = LMOptions(20, tolerance=0.02 if early else 0.0, reject_steps=early)
-        options = LocalizerOptions(points=100_000, lm=lm, references=3)
-        with tempfile.TemporaryDirectory() as temporary:
-            file = Path(temporary) / "three.pixmap.h5"
-            build_map(_only(model, near), images, file, network)
-            with PixMap(file) as pixmap:
-                ours = _runs(
-                    Localizer(pixmap, network, options),
-                    image,
-                    view,
-                    Prior(model.pose(near[0])),
-                    repeats,
-                )
-        name = f"{network.architecture}, 3 references, {original.observations()} observations"
-        pairs.append(_pair(f"{name}, {what}", theirs, ours))
+    pairs, start = [], Prior(model.pose(near[0]))
+    with ExitStack() as stack:
+        file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "three.pixmap.h5"
+        build_map(_only(model, near), images, file, network)
+        pixmap = stack.enter_context(PixMap(file))
+        for what, early in (("20 iterations at every level", False), ("stopping early", True)):
+            original = Original(folder, model, images, near, network, 20, early)
+            theirs = [original.localize(image, camera) for _ in range(repeats + 1)][1:]
+            lm = LMOptions(20, tolerance=0.02 if early else 0.0, reject_steps=early)
+            options = LocalizerOptions(points=100_000, lm=lm, references=3)
+            ours = _runs(Localizer(pixmap, network, options), image, view, start, repeats)
+            name = f"{network.architecture}, 3 references, {original.observations()} observations"
+            pairs.append(_pair(f"{name}, {what}", theirs, ours))
     # as it ships, beside the original where it stops early; other weights, another pose
     unlike = [Run(run.ms, None) for run in theirs]
     for what, prior in (("from a prior", Prior(found.cam_from_map)), ("without a prior", None)):

@@ -66,6 +66,7 @@ def seen_by(o, network, name):
     samples = [raw_samples(o, network, scale, levels, j, points, PAD[name]) for j in range(count)]
     candidates = subsets(count) if name in "CD" else [(j,) for j in range(count)]
     misfit = torch.zeros(len(candidates), len(points))
+    query = image_pyramid(network, o["query_image_rgb"], scale, levels)
     for level in levels:
         stored = o.get(f"s{scale}_ref_feat{level}")
         for k, chosen in enumerate(candidates):
@@ -73,15 +74,14 @@ def seen_by(o, network, name):
             if stored is not None:
                 misfit[k] += (rows - tensor(stored)).abs().amax(-1)
             else:
-                misfit[k] += recorded_misfit(o, network, scale, level, rows, points)
+                misfit[k] += recorded_misfit(o, query[level], scale, level, rows, points)
     best = misfit.nan_to_num(torch.inf).argmin(0)
     return [candidates[int(k)] for k in best], points
 
 
-def recorded_misfit(o, network, scale, level, rows, points):
+def recorded_misfit(o, maps, scale, level, rows, points):
     """How far the cost and confidence of reference rows are from those of iteration 0."""
     key = f"s{scale}_L{level}"
-    maps = image_pyramid(network, o["query_image_rgb"], scale, (level,))[level]
     camera = original_camera(o[f"{key}_camera"]).to(torch.float64)
     start = pose12(o[f"{key}_T_start"]).to(torch.float64)
     pixels, _ = camera.project(start.transform(points))

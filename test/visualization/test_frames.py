@@ -91,13 +91,15 @@ def test_the_command_draws_a_run(recorded, room, tmp_path, capsys, kind):
     truth = room.root / "gt_poses.txt"
     more = ["--images", room.root / "images", "--ground-truth", truth, "--format", kind]
     output = tmp_path / "pictures"
-    assert main([str(a) for a in ["plot", recorded, "--output", output, *more]]) == 0
-    out = capsys.readouterr().out
-    assert "dark.png: nothing was aligned" in out
     with RunFile(recorded) as run:
-        first = run[0].name.replace("/", "_").rsplit(".", 1)[0]
+        name = run[0].name
+    if kind != "png":
+        more += ["--query", name]
+    assert main([str(a) for a in ["plot", recorded, "--output", output, *more]]) == 0
+    assert ("dark.png: nothing was aligned" in capsys.readouterr().out) == (kind == "png")
+    first, dark = name.replace("/", "_").rsplit(".", 1)[0], ["dark_features"]
     kinds = ("features", "reprojections", "convergence", "scene")
-    for name in [f"{first}_{k}" for k in kinds] + ["dark_features", "starts"]:
+    for name in [f"{first}_{k}" for k in kinds] + ["starts"] + (dark if kind == "png" else []):
         file = output / f"{name}.{kind}"
         assert file.stat().st_size > 3000, name
         if kind == "png":
@@ -115,6 +117,8 @@ def test_mistakes_of_the_command(recorded, tmp_path, capsys):
     truth.write_text("other.png 1 0 0 0 0 0 0\n")
     assert main([*base, "--ground-truth", str(truth)]) == 1
     assert "names no query that was aligned" in capsys.readouterr().err
+    # before anything is drawn
+    assert not (tmp_path / "p").exists()
 
 
 def test_a_page_with_pictures_and_reasons(recorded, room, tmp_path, capsys):

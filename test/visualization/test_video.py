@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -63,17 +66,19 @@ def test_of_a_run(recorded, tmp_path, capsys):
 
 
 def test_of_a_folder_and_of_a_bag(room, tmp_path):
-    count = len(room.sequence.frames)
+    count, images = 4, tmp_path / "images"
+    sequence = replace(room.sequence, frames=room.sequence.frames[:count])
+    for frame in sequence.frames:
+        (images / frame.name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(room.sequence.images / frame.name, images / frame.name)
     camera = "PINHOLE 640 480 520 520 320 240"
-    folder = ["video", room.sequence.images, "--output", tmp_path / "f"]
-    assert main([str(a) for a in folder]) == 0
-    everything = sum(path.is_file() for path in room.sequence.images.rglob("*"))
-    assert len(frames(tmp_path / "f" / "confidence.mp4")) == everything
+    assert main([str(a) for a in ["video", images, "--output", tmp_path / "f"]]) == 0
+    assert len(frames(tmp_path / "f" / "confidence.mp4")) == count
     assert not (tmp_path / "f" / "reprojections.mp4").exists()
-    write_bag(room.sequence, tmp_path / "bag", mount())
+    write_bag(sequence, tmp_path / "bag", mount())
     for name, source, more in (
         ("b", tmp_path / "bag", []),
-        ("c", room.sequence.images / "query", ["--camera", camera]),
+        ("c", images / "query", ["--camera", camera]),
     ):
         command = ["video", source, "--output", tmp_path / name, "--map", room.map_file, *more]
         assert main([str(a) for a in command]) == 0
