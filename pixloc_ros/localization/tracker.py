@@ -72,11 +72,10 @@ class TrackerOptions:
     """When estimates over time are believed.
 
     agreement: standard deviations that an estimate may be from where it is expected.
-    partial_agreement: the same for an image of which parts disagree, whose evenness is less than
-    PARTIAL: what was moved agrees with itself, and shows a pose that is a little off. Also for a
-    weak image, which is one of these or fits less than SURE_FIT, that confirms another one.
-    confirm_m: standard deviation of where it is expected, from which on a second estimate must
-    confirm a weak image: it says little that it agrees with a vague expectation.
+    weak_agreement: the same for a weak image: parts of it disagree (its evenness is less than
+    PARTIAL), or it fits less than SURE_FIT. What was moved agrees with itself, and shows a pose
+    that is a little off. confirm_m: standard deviation of where it is expected, from which on a
+    second estimate must confirm a weak image: it says little to agree with a vague expectation.
     lost_after: seconds without an estimate after which the robot is lost; a million leaves
     it to how vague odometry has become. lost_m, lost_deg:
     standard deviations beyond which an expectation, or an estimate, is none. moved_after:
@@ -87,7 +86,7 @@ class TrackerOptions:
     """
 
     agreement: float = 5.0
-    partial_agreement: float = 2.0
+    weak_agreement: float = 2.0
     confirm_m: float = 0.1
     lost_after: float = 10.0
     lost_m: float = 1.0
@@ -97,7 +96,7 @@ class TrackerOptions:
     motion: MotionOptions = field(default_factory=MotionOptions)
 
     def __post_init__(self) -> None:
-        require_range(self, 0.1, 1e6, "agreement", "partial_agreement", "lost_m", "lost_deg")
+        require_range(self, 0.1, 1e6, "agreement", "weak_agreement", "lost_m", "lost_deg")
         require_range(self, 0, 1e6, "confirm_m", "lost_after", "moved_after")
         require_range(self, 0, 180, "gravity_deg")
 
@@ -193,15 +192,12 @@ class Tracker:
             self.refuse(frame.stamp, frame.odom_from_base)
             return None, replace(result, status=Status.REJECTED, reason=reason)
         options = self.options
-        partial = result.statistics.evenness < PARTIAL
-        weak = partial or result.statistics.fit < SURE_FIT
-        strict, limit = options.partial_agreement, options.agreement
+        weak = result.statistics.evenness < PARTIAL or result.statistics.fit < SURE_FIT
+        limit = options.weak_agreement if weak else options.agreement
         contradiction, agreed, doubt = "", False, ""
         if self._known is not None:
             expected = self._expected(self._known, frame)
-            contradiction = self._contradiction(
-                self._known, found, frame, strict if partial else limit
-            )
+            contradiction = self._contradiction(self._known, found, frame, limit)
             agreed = not contradiction
             if weak and expected.sigma_m > options.confirm_m:
                 doubt = (
@@ -211,9 +207,7 @@ class Tracker:
             if agreed and self.fix is not None:
                 found = intersect(expected, found)
         # what alignment made of a wrong expectation speaks for nothing
-        confirmed = (agreed or not result.from_prior) and self._confirm(
-            found, frame, strict if weak else limit
-        )
+        confirmed = (agreed or not result.from_prior) and self._confirm(found, frame, limit)
         if (agreed and not doubt) or (confirmed and not (contradiction and self.fix)):
             return self._believe(found), result
         reason = f"{doubt}waiting for a second estimate that agrees"
