@@ -28,8 +28,9 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
+from pixloc_ros.errors import InputError
 from pixloc_ros.files import installed
-from pixloc_ros.geometry import Pose
+from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.mapping import PixMap
 from pixloc_ros.ros.bridge import TransformBroadcaster
 from pixloc_ros.ros.conversions import seconds, time_message, transform_stamped
@@ -59,10 +60,8 @@ class Plain(Node):
 class Robot(Node):
     """Shows one image again and again, and notes when transforms were sent."""
 
-    def __init__(self, images: Sequence[np.ndarray], map_file: Path, hz: float) -> None:
+    def __init__(self, images: Sequence[np.ndarray], camera: Camera, hz: float) -> None:
         super().__init__("robot")
-        with PixMap(map_file) as pixmap:
-            camera = pixmap.camera(0)
         height, width = images[0].shape[:2]
         self._pictures = [self._message(shown) for shown in images]
         (fx, fy), (cx, cy) = camera.focal.tolist(), camera.centre.tolist()
@@ -123,7 +122,7 @@ def _spin(node: Node) -> None:
 
 
 def _row(name: str, stamps: Sequence[float], begun: float, lasted: float) -> str:
-    kept = np.sort([stamp for stamp in stamps if stamp >= begun])
+    kept = np.sort([stamp for stamp in stamps if begun <= stamp < begun + lasted])
     if len(kept) < 2:
         return f"{name:>12}  {len(kept) / lasted:8.1f}"
     gaps = 1e3 * np.diff(kept)
@@ -149,15 +148,24 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     if given.map is None or given.image is None:
         parser.error("--map and --image are needed")
+    for name in ("hz", "seconds"):
+        if not 0 < getattr(given, name) < 1e4:
+            parser.error(f"--{name} {getattr(given, name):g} is not in 0 to 10000")
+    try:
+        with PixMap(given.map) as pixmap:
+            camera = pixmap.camera(0)
+        image = read_image(given.image)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     os.environ.update(environment(1 + os.getpid() % 100, installed("config/fastdds.xml")))
     node = [sys.executable, "-m", "pixloc_ros", "localization_node", "--ros-args"]
     node += ["-p", f"map:={given.map}", "--log-level", "warn"]
     with ExitStack() as stack:
         stack.enter_context(rclpy.init(args=[]))
-        image = read_image(given.image)
         # two of three images are of nothing that the map knows: each is searched for
         shown = [image, image[:, ::-1], image[:, ::-1]] if given.hard else [image]
-        robot = Robot(shown, given.map, given.hz)
+        robot = Robot(shown, camera, given.hz)
         thread = threading.Thread(target=_spin, args=(robot,), daemon=True)
         thread.start()
         plain = [sys.executable, "-m", "pixloc_ros.ros.transform_gaps", "--plain"]
