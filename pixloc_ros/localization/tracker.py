@@ -194,7 +194,7 @@ class Tracker:
         options = self.options
         weak = result.statistics.evenness < PARTIAL or result.statistics.fit < SURE_FIT
         limit = options.weak_agreement if weak else options.agreement
-        contradiction, agreed, doubt = "", False, ""
+        contradiction, agreed, doubt, joined = "", False, "", found
         if self._known is not None:
             expected = self._expected(self._known, frame)
             contradiction = self._contradiction(self._known, found, frame, limit)
@@ -205,11 +205,11 @@ class Tracker:
                     f"{expected.sigma_m:.2f} m: "
                 )
             if agreed and self.fix is not None:
-                found = intersect(expected, found)
+                joined = intersect(expected, found)
         # what alignment made of a wrong expectation speaks for nothing
         confirmed = (agreed or not result.from_prior) and self._confirm(found, frame, limit)
         if (agreed and not doubt) or (confirmed and not (contradiction and self.fix)):
-            return self._believe(found), result
+            return self._believe(joined), result
         reason = f"{doubt}waiting for a second estimate that agrees"
         if self.fix is not None:
             self.refuse(frame.stamp, frame.odom_from_base)
