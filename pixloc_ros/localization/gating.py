@@ -14,7 +14,8 @@ from pixloc_ros.mapping.schema import QUANTILES
 
 SURE_FIT = 0.6
 """Fit of an answer, see `InlierStatistics`, that is more than a pose needs to be believed: from it
-on, one image says something of the points of the map, or of where a robot is that was lost."""
+on, one image alone says something of the points of the map, or of where a robot is whose place was
+known vaguely only."""
 
 
 @dataclass

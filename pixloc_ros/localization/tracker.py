@@ -33,7 +33,7 @@ class Event(Enum):
 
     CANDIDATE = "an estimate that nothing else speaks for"
     AGREED = "an estimate that agrees with what was expected"
-    REFUSED = "no estimate, or one that contradicts"
+    REFUSED = "no estimate, or one that is not believed"
     EXPIRED = "refused for too long, or contradicted by what is found elsewhere"
     HINTED = "somebody says where the robot is"
     RESET = "the clock jumped, or somebody wants a search"
@@ -197,9 +197,9 @@ class Tracker:
         contradiction, agreed, doubt, joined = "", False, "", found
         if self._known is not None:
             expected = self._expected(self._known, frame)
-            contradiction = self._contradiction(self._known, found, frame, limit)
+            contradiction = self._contradiction(expected, found, limit)
             agreed = not contradiction
-            if weak and expected.sigma_m > options.confirm_m:
+            if agreed and weak and expected.sigma_m > options.confirm_m:
                 doubt = (
                     "not enough of the image agrees where the place is known only to "
                     f"{expected.sigma_m:.2f} m: "
@@ -251,21 +251,20 @@ class Tracker:
     def _confirm(self, found: PoseEstimate, frame: FrameContext, limit: float) -> bool:
         """Whether an estimate agrees with the candidate before it, whose place it takes."""
         before, self._candidate = self._candidate, found
-        if before is not None and not self._contradiction(before, found, frame, limit):
-            return True
+        if before is not None:
+            expected = self._expected(before, frame)
+            if not self._contradiction(expected, found, limit):
+                return True
         self._since = frame.stamp
         return False
 
     def _expected(self, known: PoseEstimate, frame: FrameContext) -> PoseEstimate:
         return propagate(known, frame.stamp, frame.odom_from_base, self.options.motion)
 
-    def _contradiction(
-        self, known: PoseEstimate, found: PoseEstimate, frame: FrameContext, limit: float
-    ) -> str:
+    def _contradiction(self, expected: PoseEstimate, found: PoseEstimate, limit: float) -> str:
         """Why two estimates are more than a limit of standard deviations apart, or nothing."""
-        if known.frame != found.frame:
-            return f"in {found.frame}, but expected in {known.frame}"
-        expected = self._expected(known, frame)
+        if expected.frame != found.frame:
+            return f"in {found.frame}, but expected in {expected.frame}"
         sigmas, metres, degrees = disagreement(expected, found, self.options.motion)
         if sigmas <= limit:
             return ""
