@@ -26,6 +26,7 @@ COMMANDS = [
     "view",
     "plot",
     "video",
+    "completion",
 ]
 
 setup(
@@ -73,6 +74,8 @@ setup(
         "faiss": ["faiss-cpu"],
         # benchmarks over several machines
         "ray": ["ray"],
+        # commands and options completed by the shell
+        "completion": ["shtab"],
         # photographs for the rendered room
         "demo": ["scikit-image"],
         # by this colcon test finds out that pytest runs the tests
@@ -95,6 +98,7 @@ setup(
             "pytest-xdist",
             "ray",
             "ruff",
+            "shtab",
             "triton; sys_platform == 'linux' and platform_machine == 'x86_64'",
             "types-tqdm",
             "viser",
@@ -103,6 +107,9 @@ setup(
     package_data={NAME: ["features/weights/*", "evaluation/*.jinja", "py.typed"]},
     zip_safe=False,
     entry_points={
-        "console_scripts": [f"{c} = {NAME}.cli.main:{c}" for c in COMMANDS],
+        "console_scripts": [
+            f"{NAME} = {NAME}.cli.main:main",
+            *(f"{c} = {NAME}.cli.main:{c}" for c in COMMANDS),
+        ],
     },
 )

@@ -90,8 +90,9 @@ def commands():
 
     parts = [
         "# Commands",
-        "`python -m pixloc_ros COMMAND` and `ros2 run pixloc_ros COMMAND` are the same. This is "
-        "what `--help` of each prints; `--debug` shows the traceback of an unexpected error.",
+        "`python -m pixloc_ros COMMAND`, `ros2 run pixloc_ros COMMAND` and, where pip installed "
+        "it, `pixloc_ros COMMAND` are the same. This is what `--help` of each prints; "
+        "`--debug` shows the traceback of an unexpected error.",
     ]
     for name, about in COMMANDS.items():
         said = help_of(name)

@@ -21,7 +21,7 @@ from pixloc_ros.options import override
 from pixloc_ros.visualization.curves import plot_basin
 
 
-def run(arguments: Sequence[str]) -> int:
+def make_parser() -> Parser:
     parser = Parser("basin", "Success of alignment against the error of its start.")
     parser.add_argument("--map", required=True, metavar="FILE", help="map file (.pixmap.h5)")
     parser.add_argument("--images", required=True, metavar="DIR")
@@ -39,7 +39,11 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_network()
     parser.add_overrides()
-    given = parser.parse_intermixed_args(arguments)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    given = make_parser().parse_intermixed_args(arguments)
     options = override(LocalizerOptions(), given.overrides)
     inputs = [given.map, given.queries, given.ground_truth, given.weights, *given.against]
     require_outputs([given.json, given.plot], inputs)

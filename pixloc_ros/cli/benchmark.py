@@ -51,7 +51,7 @@ def _chosen(layout: DatasetLayout, given: Sequence[str] | None) -> list[str]:
     return names
 
 
-def run(arguments: Sequence[str]) -> int:
+def make_parser() -> Parser:
     parser = Parser("benchmark", "Localize the queries of a benchmark and print its table.")
     parser.add_argument("name", choices=sorted(LAYOUTS), help="own: a folder as hloc has it")
     parser.add_argument("--dataset", metavar="DIR", help="(default: datasets/NAME)")
@@ -89,7 +89,11 @@ def run(arguments: Sequence[str]) -> int:
         metavar="key=value",
         help="for example refinement.num_dbs=5 start=retrieval procedure=published",
     )
-    given = parser.parse_intermixed_args(arguments)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    given = make_parser().parse_intermixed_args(arguments)
     layout = LAYOUTS[given.name]
     own: dict[str, list[str]] = {}
     for kind in KINDS:

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pixloc_ros import __version__
-from pixloc_ros.cli.build_map_options import check, parse_levels, parser_of_build_map
+from pixloc_ros.cli.build_map_options import check, make_parser, parse_levels
 from pixloc_ros.cli.options import network_of, parse_camera
 from pixloc_ros.errors import InputError
 from pixloc_ros.evaluation.map_quality import map_quality
@@ -159,7 +159,7 @@ def _as_named(made: Path, wanted: Path) -> Iterator[None]:
 
 
 def run(arguments: Sequence[str]) -> int:
-    given = parser_of_build_map().parse_args(arguments)
+    given = make_parser().parse_args(arguments)
     check(given)
     network = network_of(given)
     levels: Sequence[PyramidLevel] = default_levels(network, given.speed or "accurate")

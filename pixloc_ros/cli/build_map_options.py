@@ -22,7 +22,7 @@ def parse_levels(text: str, count: int) -> list[PyramidLevel]:
     return levels
 
 
-def parser_of_build_map() -> Parser:
+def make_parser() -> Parser:
     parser = Parser(
         "build_map", "Build a map file from images, from a bag, or from a COLMAP model."
     )

@@ -20,7 +20,7 @@ from pixloc_ros.mapping.calibration import write_calibration
 from pixloc_ros.options import override
 
 
-def run(arguments: Sequence[str]) -> int:
+def make_parser() -> Parser:
     parser = Parser(
         "calibrate",
         "Localize the references of a map without themselves and their neighbours, fit the "
@@ -39,7 +39,11 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--every", type=int, default=1, metavar="N", help="use every N-th image")
     parser.add_network()
     parser.add_overrides()
-    given = parser.parse_intermixed_args(arguments)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    given = make_parser().parse_intermixed_args(arguments)
     options = override(LocalizerOptions(), given.overrides)
     if given.gap < 0 or given.every < 1:
         raise InputError("--gap is at least 0 and --every at least 1")

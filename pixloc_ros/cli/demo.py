@@ -36,7 +36,7 @@ class _Bars:
             self._bar = None
 
 
-def run(arguments: Sequence[str]) -> int:
+def make_parser() -> Parser:
     parser = Parser(
         "demo",
         "Replay a drive over ROS 2 to the localization node, as separate processes, and say "
@@ -56,7 +56,11 @@ def run(arguments: Sequence[str]) -> int:
         help="speed of the replay, for slow machines (default 1)",
     )
     parser.add_network()
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    given = make_parser().parse_args(arguments)
     if not 0.01 <= given.rate <= 100:
         raise InputError(f"--rate {given.rate}: not in 0.01 to 100")
     try:

@@ -14,7 +14,7 @@ from pixloc_ros.errors import InputError
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
-def run(arguments: Sequence[str]) -> int:
+def make_parser() -> Parser:
     parser = Parser("download", "Get public data; what was interrupted goes on.")
     parser.add_argument("--select", nargs="+", required=True, choices=SELECTIONS)
     parser.add_argument("--CMU_slices", nargs="+", metavar="N", default=[], help="(default: all)")
@@ -28,7 +28,11 @@ def run(arguments: Sequence[str]) -> int:
         metavar="NAME=URL",
         help="a mirror for one of " + ", ".join(ROOTS),
     )
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    given = make_parser().parse_args(arguments)
     roots = dict(ROOTS)
     for entry in given.root:
         name, equals, url = entry.partition("=")

@@ -18,7 +18,7 @@ from pixloc_ros.mapping.schema import SUFFIX
 from pixloc_ros.mapping.sparse_model import subset, write_colmap
 
 
-def run(arguments: Sequence[str]) -> int:
+def make_parser() -> Parser:
     parser = Parser("edit_map", "Write a map with more, or less, than there was.")
     parser.add_argument("map", metavar=f"MAP{SUFFIX}")
     parser.add_argument("--output", metavar=f"FILE{SUFFIX}")
@@ -32,7 +32,11 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--keep-points", type=float, default=1.0, metavar="SHARE", help="those that help most"
     )
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    given = make_parser().parse_args(arguments)
     if not 0 < given.keep_points <= 1:
         raise InputError(f"--keep-points {given.keep_points}: a share above 0, up to 1")
     if not (given.output or given.colmap):

@@ -34,7 +34,7 @@ WORST = 10
 """Queries that a page shows."""
 
 
-def run(arguments: Sequence[str]) -> int:
+def make_parser() -> Parser:
     parser = Parser("evaluate", "Compare poses with ground truth: medians and recalls.")
     parser.add_argument("--ground-truth", required=True, metavar="FILE")
     parser.add_argument("--results", required=True, metavar="FILE", help="as `localize` writes it")
@@ -59,7 +59,11 @@ def run(arguments: Sequence[str]) -> int:
         metavar="RUN.pixrun",
         help="as `localize --record` writes it: the page shows the ten worst queries",
     )
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    given = make_parser().parse_args(arguments)
     inputs = [given.ground_truth, given.results, given.nees, given.baseline]
     inputs += [given.timestamps, given.run]
     if given.run and not given.html:

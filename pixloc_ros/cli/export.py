@@ -10,14 +10,18 @@ from pixloc_ros.features import open_network
 from pixloc_ros.features.onnx import export_onnx
 
 
-def run(arguments: Sequence[str]) -> int:
+def make_parser() -> Parser:
     parser = Parser("export", "Write the network as ONNX, and check it against torch.")
     parser.add_argument("--output", required=True, metavar="FILE.onnx")
     parser.add_argument("--weights", metavar="FILE", help="(default: the compact network)")
     parser.add_argument(
         "--size", default="640x480", metavar="WxH", help="of the images (default 640x480)"
     )
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    given = make_parser().parse_args(arguments)
     require_outputs([given.output], [given.weights])
     width, cross, height = given.size.partition("x")
     if not (cross and width.isdigit() and height.isdigit()):

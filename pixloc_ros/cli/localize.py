@@ -68,7 +68,7 @@ def _require_common_time(
         print(f"{path}: {len(stamps) - covered} of {len(stamps)} queries are without odometry")
 
 
-def run(arguments: Sequence[str]) -> int:
+def make_parser() -> Parser:
     parser = Parser("localize", "Localize a list of query images against a map.")
     parser.add_argument(
         "--map", required=True, metavar="FILE", help="map file (.pixmap.h5), or a folder of them"
@@ -106,7 +106,11 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_network()
     parser.add_overrides()
-    given = parser.parse_intermixed_args(arguments)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    given = make_parser().parse_intermixed_args(arguments)
     options = override(LocalizerOptions(), given.overrides)
     lists = [
         *(given.queries, given.pairs, given.priors, given.global_features),

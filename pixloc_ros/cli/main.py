@@ -35,6 +35,7 @@ COMMANDS = {
     "plot": "pictures of a recorded run",
     "video": "confidences and reprojections of a sequence as videos",
     "speed": "the time of each stage on this machine",
+    "completion": "what a shell needs to complete commands and options",
 }
 
 FORMER = {"bench": "speed"}
@@ -178,3 +179,4 @@ export = _script("export")
 view = _script("view")
 plot = _script("plot")
 video = _script("video")
+completion = _script("completion")

@@ -16,7 +16,7 @@ from pixloc_ros.visualization.ageing import plot_ages
 SHOWN = 200_000
 
 
-def run(arguments: Sequence[str]) -> int:
+def make_parser() -> Parser:
     parser = Parser(
         "map_health",
         "Say where a map has aged, by what the node kept beside it (parameter learn). Exit code 1 "
@@ -36,7 +36,11 @@ def run(arguments: Sequence[str]) -> int:
         "--processes", type=int, default=4, metavar="N", help="of the cluster (default 4)"
     )
     parser.add_argument("--picture", metavar="FILE", help="the map from above (png, svg, pdf)")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    given = make_parser().parse_args(arguments)
     require_outputs([given.picture], [given.map])
     if given.ray and not given.join:
         raise InputError("--ray goes with --join")

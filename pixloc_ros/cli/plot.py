@@ -22,7 +22,7 @@ from pixloc_ros.visualization.frames import (
 )
 
 
-def run(arguments: Sequence[str]) -> int:
+def make_parser() -> Parser:
     parser = Parser("plot", "Draw what `localize --record` kept: a few pictures of each query.")
     parser.add_argument("run", metavar="RUN.pixrun")
     parser.add_argument("--output", required=True, metavar="DIR", help="made where it is missing")
@@ -34,7 +34,11 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--format", choices=("png", "svg", "pdf"), default="png")
     parser.add_network()
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    given = make_parser().parse_args(arguments)
     output = Path(given.output)
     network = network_of(given)
     with RunFile(given.run) as recorded, PixMap(given.map or recorded.map_path) as pixmap:

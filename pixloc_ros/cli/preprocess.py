@@ -15,7 +15,7 @@ from pixloc_ros.mapping import PixMap, read_colmap
 KINDS = ("megadepth", "cmu", "colmap", "map", "photographs")
 
 
-def run(arguments: Sequence[str]) -> int:
+def make_parser() -> Parser:
     parser = Parser("preprocess", "Write the scene files that training reads.")
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument(
@@ -28,7 +28,11 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--sfm", metavar="DIR", default="outputs/hloc", help="of CMU/slice<N>/ (outputs/hloc)"
     )
-    given = parser.parse_intermixed_args(arguments)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    given = make_parser().parse_intermixed_args(arguments)
     output, root = Path(given.output), Path(given.root)
     if given.kind == "photographs":
         count = fetch_photographs(output, print)

@@ -86,7 +86,7 @@ def _print_endured(rows: Iterable[Endured]) -> list[dict[str, Any]]:
     return kept
 
 
-def run(arguments: Sequence[str]) -> int:
+def make_parser() -> Parser:
     parser = Parser("speed", "Time each stage of localization on this machine.")
     parser.add_argument("--map", metavar="FILE", help="map file (default: a rendered room)")
     parser.add_argument(
@@ -135,7 +135,11 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_network()
     parser.add_overrides()
-    given = parser.parse_intermixed_args(arguments)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    given = make_parser().parse_intermixed_args(arguments)
     options = override(LocalizerOptions(), given.overrides)
     if bool(given.map) != bool(given.image):
         raise InputError("--map and --image go together")

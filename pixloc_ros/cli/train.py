@@ -72,7 +72,7 @@ def _join(device: str) -> tuple[Processes, torch.device]:
     return Processes(rank, count), chosen
 
 
-def run(arguments: Sequence[str]) -> int:
+def make_parser() -> Parser:
     parser = Parser("train", "Train a network. Run it by torchrun to use several GPUs.")
     parser.add_argument("--config", required=True, metavar="FILE.yaml")
     parser.add_argument("--output", required=True, metavar="DIR", help="checkpoints and logs")
@@ -80,7 +80,11 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--export", metavar="FILE", help="write the best weights, half precision")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the configuration")
-    given = parser.parse_intermixed_args(arguments)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    given = make_parser().parse_intermixed_args(arguments)
     options = load_options(TrainingOptions(), given.config, given.overrides)
     folder = Path(given.output)
     if (folder / LAST).exists() and not given.resume:

@@ -17,14 +17,18 @@ from pixloc_ros.mapping import PixMap
 from pixloc_ros.mapping.sessions import day_of
 
 
-def run(arguments: Sequence[str]) -> int:
+def make_parser() -> Parser:
     parser = Parser("validate_map", "Check a map file whole and say what is in it.")
     parser.add_argument("map", metavar="FILE", help="map file (.pixmap.h5)")
     parser.add_argument(
         "--images", metavar="DIR", help="also localize the references against each other"
     )
     parser.add_network()
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    given = make_parser().parse_args(arguments)
     with PixMap(given.map) as pixmap:
         pixmap.verify()
         header, points = pixmap.header, pixmap.point_count

@@ -73,7 +73,7 @@ class _Source:
         return camera
 
 
-def run(arguments: Sequence[str]) -> int:
+def make_parser() -> Parser:
     parser = Parser("video", "Write confidence.mp4, and reprojections.mp4 of a run or with a map.")
     parser.add_argument(
         "source", metavar="SOURCE", help=f"folder of images, bag, or a {RUN_SUFFIX}"
@@ -85,7 +85,11 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--fps", type=float, default=10.0, help="frames a second (default 10)")
     parser.add_argument("--level", type=int, default=-1, help="of the network's pyramid")
     parser.add_network()
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    given = make_parser().parse_args(arguments)
     if not 0.1 <= given.fps <= 1000:
         raise InputError(f"--fps {given.fps}: 0.1 to 1000")
     network = network_of(given).eval()

@@ -16,7 +16,7 @@ from pixloc_ros.mapping.health import MapHealth, health_path
 from pixloc_ros.visualization.viewer import Viewer
 
 
-def run(arguments: Sequence[str]) -> int:
+def make_parser() -> Parser:
     parser = Parser("view", "Look at a map or at a recorded run, in the web browser.")
     parser.add_argument("file", metavar="FILE", help=f"a .pixmap.h5, or a {RUN_SUFFIX}")
     parser.add_argument("--map", metavar="FILE", help="of the run (default: the one it names)")
@@ -37,7 +37,11 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--health", action="store_true", help="colour the references by what drives found"
     )
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    given = make_parser().parse_args(arguments)
     if not 0 <= given.port < 65536:
         raise InputError(f"--port {given.port}: 0 to 65535")
     if given.points < 1:

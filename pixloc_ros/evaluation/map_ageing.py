@@ -19,8 +19,9 @@ from pixloc_ros.mapping.sessions import day_of
 
 SEEN = 20
 """Judged observations from which a reference's share is looked at."""
-FRAMES, REFUSED = 10, 0.8
-"""Frames, and share of them refused, from which nothing can be localized at a reference."""
+FRAMES, REFUSED = 5, 0.8
+"""Frames, each of another place, and share of them refused, from which nothing can be localized at
+a reference."""
 GOOD, USABLE = 0.6, 0.3
 """Least fit of a reference that is as it was, and of one that still helps: between chance (0) and
 what references reach with each other when the map is new (1)."""

@@ -17,7 +17,7 @@ from pixloc_ros.features.descriptor import pool_descriptor
 class NetworkOutput:
     """Dense output for a batch of images, finest level first.
 
-    features[l]: (B, C_l, H_l, W_l), not normalized. confidence[l]: (B, H_l, W_l) in (0, 1). Both
+    features[l]: (B, C_l, H_l, W_l), not normalized. confidence[l]: (B, H_l, W_l) in (0, 1]. Both
     are (0,) for a level finer than what was asked for.
     encoding: (B, D, H, W), the deepest encoder activation, from which the global
     descriptor is pooled.
@@ -31,8 +31,9 @@ class NetworkOutput:
 class FeatureNetwork(nn.Module, ABC):
     """Image batch -> feature pyramid with confidences, and the damping that was learned with it.
 
-    Level 0 is the finest. A cell (u, v) of level l (COLMAP's half-pixel origin) looks at
-    the input pixel `strides[l] * (u, v) + offsets[l]`.
+    Level 0 is the finest here; maps and alignment count theirs from the coarsest. A cell (u, v)
+    of level l (COLMAP's half-pixel origin) looks at the input pixel `strides[l] * (u, v) +
+    offsets[l]`.
     """
 
     architecture: ClassVar[str]

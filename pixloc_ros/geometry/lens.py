@@ -1,4 +1,4 @@
-"""How a lens brings rays onto a plane, before distortion: five ways, each with its inverse.
+"""How a lens brings rays onto a plane, before distortion: a few ways, each with its inverse.
 
 Every camera model of `camera.py` is one of these ways, followed by the distortion of
 `distortion.py`. The fused kernels of `alignment/kernels` have the same ways, by number.
@@ -71,11 +71,13 @@ def flatten(lens: Lens, points: Tensor, shape: Tensor) -> Flat:
     squared = (plane * plane).sum(-1)
     if lens is Lens.FIELD_OF_VIEW:
         factor, slope = _field_of_view(squared, shape)
-    else:
+    elif lens is Lens.DIVISION:
         root = (1 - 4 * shape[..., 0] * squared).clamp(min=1e-6).sqrt()
         factor = 2 / (1 + root)
         slope = factor * factor * shape[..., 0] / root
         valid = valid & (4 * shape[..., 0] * squared < 1 - 1e-6)
+    else:
+        raise NotImplementedError(lens)
 
     def jacobian() -> Tensor:
         bent = factor[..., None, None] * _identity(plane) + 2 * slope[..., None, None] * (
@@ -187,5 +189,7 @@ def unflatten(lens: Lens, plane: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]
         valid = inside > 0
         root = inside.clamp(min=1e-12).sqrt()
         forward = (1 - beta * alpha * alpha * squared) / (alpha * root + 1 - alpha)
+    elif lens is not Lens.PERSPECTIVE:
+        raise NotImplementedError(lens)
     rays = torch.cat([plane, forward[..., None]], -1)
     return rays / rays.norm(dim=-1, keepdim=True), valid

@@ -12,7 +12,7 @@ import torch
 
 from pixloc_ros.datasets import read_poses
 from pixloc_ros.datasets.text import ListError
-from pixloc_ros.geometry import Pose
+from pixloc_ros.localization.places import Places
 from pixloc_ros.localization.result import LocalizationResult
 from pixloc_ros.localization.views import View
 from pixloc_ros.mapping.health import Judgement
@@ -20,8 +20,6 @@ from pixloc_ros.mapping.sources.refresh import CAMERAS, POSES
 
 WEAK, FEW = 0.8, 100
 """A map is weak where less than this share of the judged points is found, or fewer can be."""
-APART_M, APART_DEG = 0.5, 15.0
-"""Kept images are at least this far from each other, or turned this much."""
 QUALITY = 95
 """Of JPEG."""
 
@@ -34,13 +32,13 @@ class FrameKeeper:
 
     def __init__(self, folder: Path, room_mb: float, warn: Callable[[str], object]) -> None:
         self._folder, self._left, self._warn = folder, room_mb * 2**20, warn
-        self._kept: list[Pose] = []
+        self._kept = Places()
         self._open = True
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._left -= sum(f.stat().st_size for f in folder.iterdir() if f.is_file())
             if (folder / POSES).is_file():
-                self._kept = list(read_poses(folder / POSES).values())
+                self._kept = Places(read_poses(folder / POSES).values())
         except (OSError, ListError) as error:
             self._end(str(error))
 
@@ -52,7 +50,9 @@ class FrameKeeper:
         stamp: float,
     ) -> None:
         """Keep the first view of a fix where the map is weak and nothing was kept yet."""
-        if not self._open or not self._is_weak(judgement) or self._is_known(result.cam_from_map):
+        if not self._open or not self._is_weak(judgement):
+            return
+        if not self._kept.enter(result.cam_from_map):
             return
         view, name = views[0], f"{stamp:.6f}.jpg"
         model = view.camera.colmap()
@@ -81,18 +81,11 @@ class FrameKeeper:
             self._end(error.strerror or str(error))
             return
         self._left -= len(jpeg)
-        self._kept.append(pose)
 
     def _is_weak(self, judgement: Judgement | None) -> bool:
         if judgement is None or len(judgement.points) < FEW:
             return True
         return float(np.mean(judgement.found)) < WEAK
-
-    def _is_known(self, pose: Pose) -> bool:
-        if not self._kept:
-            return False
-        metres, radians = Pose.stack(self._kept).distance(pose)
-        return bool(((metres < APART_M) & (torch.rad2deg(radians) < APART_DEG)).any())
 
     def _end(self, reason: str) -> None:
         self._open = False

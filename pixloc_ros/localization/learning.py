@@ -11,6 +11,7 @@ import torch
 from pixloc_ros.localization.ageing import judge_points
 from pixloc_ros.localization.kept_frames import FrameKeeper
 from pixloc_ros.localization.map_set import MapSet, Submap
+from pixloc_ros.localization.places import Places
 from pixloc_ros.localization.result import LocalizationResult, Prior
 from pixloc_ros.localization.session_fits import SessionFits
 from pixloc_ros.localization.views import View
@@ -28,6 +29,9 @@ references of the sessions that lately matched before others.
 The word off would be YAML's false."""
 NEAREST = 3
 """References that a refused image is counted for: those that see most of what it should show."""
+SAME_VIEW = 3600.0
+"""Seconds in which a map is judged only once from one place: who stands there, or drives there
+again and again, sees the same light and the same things in the way."""
 AGAIN = 300.0
 """Seconds after which the points that are gone are looked up again."""
 MOST_GONE = 0.5
@@ -54,6 +58,9 @@ class Learner:
         self._looked = time.monotonic()
         self._healths: dict[str, MapHealth] = {}
         self._submaps = {submap.name: submap for submap in map_set.submaps}
+        self._fixed, self._refused = (
+            {name: Places(rest=SAME_VIEW) for name in self._submaps} for _ in range(2)
+        )
         self._fits = {
             submap.name: SessionFits(submap.localizer.map.sessions)
             for submap in map_set.submaps
@@ -90,7 +97,8 @@ class Learner:
         if submap.name in self._keepers:
             self._keepers[submap.name].offer(result, views, judgement, stamp)
         if judgement is not None:
-            self._put(submap.name, lambda health: health.add(judgement, stamp))
+            if self._fixed[submap.name].enter(result.cam_from_map, stamp):
+                self._put(submap.name, lambda health: health.add(judgement, stamp))
             self._prefer(submap, judgement)
         if time.monotonic() - self._looked > AGAIN:
             self.look_again()
@@ -110,6 +118,8 @@ class Learner:
             return
         visibility = self._submaps[name].localizer.candidates.visibility
         expected = prior.cam_from_map.to(torch.float64)
+        if not self._refused[name].enter(expected, stamp):
+            return
         near = visibility.visible_from(expected, views[0].camera, NEAREST)
         self._put(name, lambda health: health.add_refusal(near, stamp))
 

@@ -40,8 +40,8 @@ class PoseEstimate:
 
     stamp: seconds. map_from_base: (), float64. covariance: (6, 6), ROS order, map axes. frame:
     which map's, where there are several.
-    odom_from_base: odometry at the stamp, or None. metres, degrees: the way since it was
-    spoken for.
+    odom_from_base: odometry at the stamp, or None. metres, degrees: how far
+    odometry has carried it since.
     """
 
     stamp: float

@@ -8,7 +8,7 @@ from pixloc_ros.mapping.health import Judgement
 from pixloc_ros.mapping.sessions import Sessions
 
 KEPT = 0.95
-"""Share of what was seen that a fix leaves of it: twenty fixes are remembered, about."""
+"""Factor on the counts with each fix, which forgets the old ones: about twenty are remembered."""
 ENOUGH = 50.0
 """Judged observations from which on a session is compared with others."""
 LEAST = 0.25

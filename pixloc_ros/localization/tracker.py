@@ -78,7 +78,8 @@ class TrackerOptions:
     second estimate must confirm a weak image: it says little to agree with a vague expectation.
     lost_after: seconds without an estimate after which the robot is lost; a million leaves
     it to how vague odometry has become. lost_m, lost_deg:
-    standard deviations beyond which an expectation, or an estimate, is none. moved_after:
+    standard deviations beyond which an expectation says nothing any more (the robot is lost), and
+    an estimate is refused. moved_after:
     seconds of estimates that agree with each other and contradict what is expected, after which
     the robot must have been moved.
     gravity_deg: largest angle between down in the map and down in odometry, for maps whose z
@@ -206,7 +207,8 @@ class Tracker:
                 )
             if agreed and self.fix is not None:
                 joined = intersect(expected, found)
-        # what alignment made of a wrong expectation speaks for nothing
+        # The first fix, while nothing is known: an estimate that agrees with the one before it.
+        # One that began at an expectation and contradicts it may be no more than a bad start.
         confirmed = (agreed or not result.from_prior) and self._confirm(found, frame, limit)
         if (agreed and not doubt) or (confirmed and not (contradiction and self.fix)):
             return self._believe(joined), result

@@ -35,8 +35,8 @@ from pixloc_ros.features import PyramidLevel
 
 FORMAT = "pixloc_map"
 VERSION = 1
-"""Grows where a program of before would misread a map. What is added so that it can be passed over
-leaves it: readers take it as absent."""
+"""A change raises it if earlier programs would misread the new files. A dataset that is merely
+added does not: earlier programs pass it over, and this one takes it as absent in earlier files."""
 SUFFIX = ".pixmap.h5"
 PLACES = ("centre", "anchors", "mean", "projection")
 QUANTILES = np.linspace(0, 1, 101)

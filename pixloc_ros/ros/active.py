@@ -70,7 +70,7 @@ class Active:
         fix, p = self._node.pipeline.fix, self._node.parameters
         if fix is None or not p.tf_broadcast:
             return
-        fix = self._node.told(fix)
+        fix = self._node.published(fix)
         if p.odometry == "none":
             # an old pose is not served as a new one
             if not self._node.pipeline.holds(self._node.now()):

@@ -13,7 +13,7 @@ from pixloc_ros.mapping import PixMap
 from pixloc_ros.options import override
 from pixloc_ros.ros.bridge import TransformBuffer
 from pixloc_ros.ros.cameras import CameraImage
-from pixloc_ros.ros.frame_work import FrameWork
+from pixloc_ros.ros.frame_processor import FrameProcessor
 from pixloc_ros.ros.observer import Observer
 from pixloc_ros.ros.odometry import OdometryBuffer
 from pixloc_ros.ros.outputs import Outputs
@@ -61,7 +61,7 @@ class Configured:
         self.observer = Observer(p, self.transforms, self.odometry, node.get_logger())
         self.outputs = Outputs(node)
         self.place = ""
-        self.work = FrameWork(node, self)
+        self.work = FrameProcessor(node, self)
         self.worker: Worker[tuple[CameraImage, ...]] = Worker(
             self.work.process, self.work.failed, lambda: wake(node)
         )

@@ -1,4 +1,4 @@
-"""What the node does every second, whatever else it does: diagnostics, and patience that ends."""
+"""What the node does every second: diagnostics, and what it gives up to wait for."""
 
 from __future__ import annotations
 

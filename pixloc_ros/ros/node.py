@@ -56,7 +56,7 @@ class LocalizationNode(LifecycleNode):
         self.configured: Configured | None = None
         self.active: Active | None = None
         # held while something is published that an inactive node does not say
-        self.gate = threading.RLock()
+        self.publishing = threading.RLock()
         self.closing = threading.Event()
         self._loading: MapSetProcess | None = None
         answer_meanwhile(self)
@@ -71,7 +71,7 @@ class LocalizationNode(LifecycleNode):
         """How the node is called in diagnostics."""
         return self.get_fully_qualified_name().lstrip("/")
 
-    def told(self, fix: PoseEstimate) -> PoseEstimate:
+    def published(self, fix: PoseEstimate) -> PoseEstimate:
         """A fix as it is published."""
         return planar(fix) if self.parameters.two_d_mode else fix
 
@@ -156,7 +156,7 @@ class LocalizationNode(LifecycleNode):
         return FAILURE
 
     def _stop(self) -> None:
-        with self.gate:
+        with self.publishing:
             active, self.active = self.active, None
         if active is None:
             return

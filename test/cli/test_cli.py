@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 
 import cv2
 import h5py
@@ -63,6 +64,39 @@ def test_every_command_has_help(capsys, command):
         code = end.code
     assert code == 0
     assert f"python -m pixloc_ros {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("pixloc_ros build_m", ["build_map"]),
+        ("pixloc_ros localize --glo", ["--global-features"]),
+        ("pixloc_ros localize --pairs pai", ["pairs.txt"]),
+        ("pixloc_ros localize --device c", ["cpu", "cuda"]),
+        ("pixloc_ros localization_node --glo", []),
+    ],
+)
+def test_bash_completes(completion, tmp_path, typed, offered):
+    (tmp_path / "pairs.txt").touch()
+    words = typed.split()
+    asked = f"COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _shtab_pixloc_ros"
+    script = f'source {completion}; {asked}; echo "${{COMPREPLY[@]}}"'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.split() == offered, done.stderr
+
+
+@pytest.fixture(scope="module")
+def completion(tmp_path_factory):
+    pytest.importorskip("shtab", reason="completion needs shtab")
+    script = tmp_path_factory.mktemp("completion") / "pixloc_ros"
+    with script.open("w") as opened, redirect_stdout(opened):
+        assert main(["completion", "bash"]) == 0
+    return script
+
+
+def test_completion_says_what_it_needs(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    fails(capsys, ["completion", "zsh"], "pip install 'pixloc_ros[completion]'")
 
 
 def test_usage(capsys):

@@ -40,8 +40,8 @@ def points(pixmap, gone=0):
         ({"frames": 5, "judged": 100, "found": 95}, Age.GOOD),
         ({"frames": 5, "judged": 100, "found": 50}, Age.AGED),
         ({"frames": 5, "judged": 100, "found": 20}, Age.UNUSABLE),
-        ({"frames": 5, "refused": 5}, Age.UNVISITED),
-        ({"frames": 20, "refused": 17}, Age.UNUSABLE),
+        ({"frames": 4, "refused": 4}, Age.UNVISITED),
+        ({"frames": 5, "refused": 4}, Age.UNUSABLE),
         ({"frames": 20, "refused": 10, "judged": 100, "found": 95}, Age.GOOD),
     ],
 )

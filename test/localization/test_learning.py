@@ -11,9 +11,9 @@ import pytest
 from pixloc_ros.features import read_image
 from pixloc_ros.localization import MapSet, Prior, View, learning
 from pixloc_ros.localization.ageing import judge_points
-from pixloc_ros.localization.learning import Learner
+from pixloc_ros.localization.learning import SAME_VIEW, Learner
 from pixloc_ros.localization.session_fits import LEAST
-from pixloc_ros.mapping.health import REST, MapHealth, health_path
+from pixloc_ros.mapping.health import MapHealth, health_path
 from pixloc_ros.mapping.sessions import Session, Sessions
 
 CHANGED = 0.2
@@ -35,12 +35,12 @@ def place(room, network, tmp_path):
         yield maps, room.sequence.frames[2], room.sequence.images
 
 
-def drive(maps, learner, image, frame, fixes=8):
+def drive(maps, learner, image, frame, fixes=8, apart=SAME_VIEW):
     views = [View(image, frame.camera)]
     answer = maps.localize_views(views, Prior(frame.truth))
     assert answer.ok, answer.reason
     for number in range(fixes):
-        learner.add(answer, views, number * REST)
+        learner.add(answer, views, number * apart)
     return answer
 
 
@@ -93,6 +93,22 @@ def test_a_place_as_it_was_loses_nothing(place):
     assert points.gone.mean() < 0.01
 
 
+def test_who_stands_somewhere_says_it_once(place):
+    """A fork-lift before a parked robot hides what is behind it for as long as it likes."""
+    maps, frame, images = place
+    learner = Learner(maps, "adapt", pytest.fail)
+    before = drive(maps, learner, changed(read_image(images / frame.name)), frame, 60, apart=59.0)
+    learner.close()
+    pixmap = maps.submap.localizer.map
+    with MapHealth(pixmap, health_path(pixmap.path)) as health:
+        assert health.frames() == 1
+        points = health.points()
+    assert not points.gone.any()
+    missed = before.reprojections[0].points[points.lately[before.reprojections[0].points] < 1]
+    assert len(missed) > 20
+    assert (points.judged[missed] == 1).all()
+
+
 def test_where_nothing_can_be_written_the_robot_goes_on(place, monkeypatch):
     maps, frame, images = place
     health_path(maps.path).write_text("something else" * 100)
@@ -119,7 +135,8 @@ def test_refused_images_are_counted_where_they_were_expected(place):
     prior = Prior(frame.truth)
     answer = maps.localize_views(views, prior)
     assert not answer.ok
-    learner.add_refusal(answer, views, prior, 1.0)
+    for stamp in (1.0, 2.0, 3.0):  # of one place, once
+        learner.add_refusal(answer, views, prior, stamp)
     learner.close()
     pixmap = maps.submap.localizer.map
     with MapHealth(pixmap, health_path(pixmap.path)) as health:

@@ -43,7 +43,7 @@ def camera_of(lens, width, height):
     return Camera.of(Lens.PERSPECTIVE, (width, height), (70.0, 72.0), (40.5, 29.5), numbers)
 
 
-KERNELS = {
+ROBUST_KERNELS = {
     "cauchy": CAUCHY,
     "squared": SQUARED,
     "huber": huber(0.1),

@@ -27,7 +27,7 @@ LONGEST_PAUSE = 30.0
 """Seconds between tries to start a process that does not come up."""
 
 
-class FrameWork:
+class FrameProcessor:
     """Observes, asks the pipeline and publishes what came of it; starts what has died again."""
 
     def __init__(self, node: LocalizationNode, configured: Configured) -> None:
@@ -74,7 +74,7 @@ class FrameWork:
         if reason:  # of a camera that was left out
             self._say(reason)
         configured.process.keep(self._stamp, outcome)
-        with node.gate:
+        with node.publishing:
             if node.active is None:
                 return
             self._publish(frames[0], outcome, milliseconds)
@@ -92,7 +92,7 @@ class FrameWork:
         node, outputs = self._node, self._configured.outputs
         if outcome.fix is not None:
             when = Time.from_msg(frame.image.header.stamp)
-            outputs.pose(node.told(outcome.fix), when, node.parameters.diagonal_covariance)
+            outputs.pose(node.published(outcome.fix), when, node.parameters.diagonal_covariance)
             if node.active is not None:
                 node.active.broadcast()
         else:

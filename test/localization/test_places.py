@@ -1,0 +1,41 @@
+"""Which images are of one place."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pixloc_ros.geometry import Pose
+from pixloc_ros.localization.places import APART_DEG, APART_M, Places
+
+
+def looking(x, yaw_deg=0.0):
+    """A camera that stands at x (metres) and is turned."""
+    moved = torch.tensor([x, 0, 0, 0, math.radians(yaw_deg), 0], dtype=torch.float64)
+    return Pose.exp(moved).inverse()
+
+
+@pytest.mark.parametrize(
+    ("pose", "new"),
+    [
+        (looking(0.0), False),
+        (looking(0.9 * APART_M, 0.9 * APART_DEG), False),
+        (looking(1.1 * APART_M), True),
+        (looking(0.0, 1.1 * APART_DEG), True),
+    ],
+)
+def test_places_are_apart_in_metres_or_degrees(pose, new):
+    places = Places([looking(0.0)])
+    assert places.enter(pose) is new
+    assert not places.enter(pose)
+
+
+def test_a_place_is_new_again_after_its_rest():
+    places = Places(rest=60.0)
+    assert [places.enter(looking(0.0), stamp) for stamp in (100, 159, 161, 200)] == [
+        *(True, False, True, False)
+    ]
+    # staying there does not make it newer, and a clock that is set back does not keep it for ever
+    assert places.enter(looking(0.0), 0.0)
