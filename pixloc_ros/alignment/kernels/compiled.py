@@ -81,13 +81,15 @@ def compile_apart() -> None:
     """
     if is_kept():
         return
-    paths = os.pathsep.join(path or os.curdir for path in sys.path)
+    paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
     command = [sys.executable, "-c", f"from {__name__} import compile_all; compile_all()"]
     try:
         # whatever happens to it, this process can compile for itself
         subprocess.run(
             command,
             env={**os.environ, "PYTHONPATH": paths},
+            # where Python looks first: there may be another copy of this package where we are
+            cwd=Path(__file__).parents[3],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=300,

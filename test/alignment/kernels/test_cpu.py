@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -146,28 +145,3 @@ def test_several_threads_may_call_at_once(monkeypatch):
     found = subprocess.run([sys.executable, "-c", SEVERAL], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr[-2000:]
     assert found.stdout.strip() == "workqueue"
-
-
-def test_a_process_that_compiles_gives_the_same_poses(tmp_path):
-    """What numba has just compiled rounds otherwise than what it keeps."""
-    script = (
-        "import torch\n"
-        "from problems import make_problem, starts\n"
-        "from pixloc_ros.alignment import LMOptions, learned_damping, optimize_level\n"
-        "torch.manual_seed(0)\n"
-        "problem, truth = make_problem()\n"
-        "damping = learned_damping(torch.zeros(6))\n"
-        "with torch.no_grad():\n"
-        "    found = optimize_level(problem, starts(truth, 2), damping, LMOptions(iterations=3))\n"
-        "print(found.pose.matrix().numpy().tobytes().hex())\n"
-    )
-    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    env = {**os.environ, "PYTHONPATH": paths, "NUMBA_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-c", script]
-    first, second = (
-        subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
-        for _ in range(2)
-    )
-    assert len(first) > 100
-    assert first == second
-    assert list(tmp_path.rglob("cpu._optimize-*.nbi"))
