@@ -17,6 +17,7 @@ from pixloc_ros.localization.motion import (
     intersect,
     propagate,
 )
+from pixloc_ros.localization.places import APART_DEG, APART_M
 from pixloc_ros.localization.result import LocalizationResult, Prior, Status
 
 
@@ -74,8 +75,10 @@ class TrackerOptions:
     agreement: standard deviations that an estimate may be from where it is expected.
     weak_agreement: the same for a weak image: parts of it disagree (its evenness is less than
     PARTIAL), or it fits less than SURE_FIT. What was moved agrees with itself, and shows a pose
-    that is a little off. confirm_m: standard deviation of where it is expected, from which on a
-    second estimate must confirm a weak image: it says little to agree with a vague expectation.
+    that is a little off. Any other image that is further off than that waits for one from another
+    place that agrees with it. confirm_m: standard deviation of where it is expected, from which
+    on a second estimate must confirm a weak image: it says little to agree with a vague
+    expectation.
     lost_after: seconds without an estimate after which the robot is lost; a million leaves
     it to how vague odometry has become. lost_m, lost_deg:
     standard deviations beyond which an expectation says nothing any more (the robot is lost), and
@@ -127,9 +130,10 @@ class Tracker:
         # a fix or a hint, carried on frame by frame: a loop adds to what odometry errs
         self._known: PoseEstimate | None = None
         self._candidate: PoseEstimate | None = None
-        # stamps: when something last spoke for what is known, and since when candidates agree
+        # the first of the candidates that agree with each other
+        self._first: PoseEstimate | None = None
+        # stamp at which something last spoke for what is known
         self._heard = -math.inf
-        self._since = math.inf
 
     def _enter(self, event: Event) -> None:
         self.state = TRANSITIONS[self.state, event]
@@ -149,9 +153,9 @@ class Tracker:
 
     def forget_odometry(self) -> None:
         """Odometry jumped: what it said before says nothing about the way since."""
-        self.fix, self._known, self._candidate = (
+        self.fix, self._known, self._candidate, self._first = (
             None if belief is None else replace(belief, odom_from_base=None)
-            for belief in (self.fix, self._known, self._candidate)
+            for belief in (self.fix, self._known, self._candidate, self._first)
         )
 
     def holds(self, stamp: float) -> bool:
@@ -195,27 +199,33 @@ class Tracker:
         options = self.options
         weak = result.statistics.evenness < PARTIAL or result.statistics.fit < SURE_FIT
         limit = options.weak_agreement if weak else options.agreement
-        contradiction, agreed, doubt, joined = "", False, "", found
+        contradiction, agreed, vague, far, joined = "", False, "", "", found
         if self._known is not None:
             expected = self._expected(self._known, frame)
             contradiction = self._contradiction(expected, found, limit)
             agreed = not contradiction
             if agreed and weak and expected.sigma_m > options.confirm_m:
-                doubt = (
+                vague = (
                     "not enough of the image agrees where the place is known only to "
-                    f"{expected.sigma_m:.2f} m: "
+                    f"{expected.sigma_m:.2f} m: waiting for a second estimate that agrees"
                 )
             if agreed and self.fix is not None:
-                joined = intersect(expected, found)
+                far = self._contradiction(expected, found, options.weak_agreement)
+                # what was that far off, and is confirmed, is not averaged with what it corrects
+                joined = found if far else intersect(expected, found)
         # The first fix, while nothing is known: an estimate that agrees with the one before it.
         # One that began at an expectation and contradicts it may be no more than a bad start.
         confirmed = (agreed or not result.from_prior) and self._confirm(found, frame, limit)
-        if (agreed and not doubt) or (confirmed and not (contradiction and self.fix)):
+        if far:
+            confirmed = confirmed and self._lasts(found, frame)
+            far += ": waiting for one from another place that agrees"
+        if (agreed and not vague and not far) or (confirmed and not (contradiction and self.fix)):
             return self._believe(joined), result
-        reason = f"{doubt}waiting for a second estimate that agrees"
+        reason = vague or "waiting for a second estimate that agrees"
         if self.fix is not None:
             self.refuse(frame.stamp, frame.odom_from_base)
-            return None, replace(result, status=Status.REJECTED, reason=contradiction or reason)
+            reason = contradiction or far or reason
+            return None, replace(result, status=Status.REJECTED, reason=reason)
         self._heard = frame.stamp if self._known is None else self._heard
         self._enter(Event.CANDIDATE)
         return None, replace(result, reason=reason)
@@ -233,14 +243,19 @@ class Tracker:
         late = stamp - self._heard > options.lost_after
         vague = self._is_vague(expected)
         # the last of the estimates that agree: mere time speaks for nothing
-        elsewhere = self._candidate.stamp - self._since if self._candidate is not None else -1.0
-        moved = self.fix is not None and elsewhere >= options.moved_after
+        candidate, first = self._candidate, self._first
+        moved = (
+            self.fix is not None
+            and candidate is not None
+            and first is not None
+            and candidate.stamp - first.stamp >= options.moved_after
+        )
         if not (late or vague or moved):
             self._enter(Event.REFUSED)
             return
-        candidate = self._candidate if moved else None
         self._forget()
-        self._candidate = candidate
+        if moved:
+            self._candidate, self._first = candidate, first
         self._enter(Event.EXPIRED)
 
     def _believe(self, found: PoseEstimate) -> PoseEstimate:
@@ -257,8 +272,25 @@ class Tracker:
             expected = self._expected(before, frame)
             if not self._contradiction(expected, found, limit):
                 return True
-        self._since = frame.stamp
+        self._first = found
         return False
+
+    def _lasts(self, found: PoseEstimate, frame: FrameContext) -> bool:
+        """Whether an estimate agrees with the first of those before it that agree, and is of
+        another place than that, or much later: the same view says the same once more.
+        """
+        first = self._first
+        if first is None:
+            return False
+        limit = self.options.weak_agreement
+        if self._contradiction(self._expected(first, frame), found, limit):
+            return False
+        apart = False
+        if first.odom_from_base is not None and found.odom_from_base is not None:
+            before, now = first.odom_from_base.inverse(), found.odom_from_base.inverse()
+            metres, radians = before.distance(now)
+            apart = float(metres) >= APART_M or math.degrees(float(radians)) >= APART_DEG
+        return apart or found.stamp - first.stamp >= self.options.moved_after
 
     def _expected(self, known: PoseEstimate, frame: FrameContext) -> PoseEstimate:
         return propagate(known, frame.stamp, frame.odom_from_base, self.options.motion)
