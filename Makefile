@@ -50,10 +50,10 @@ $(VENV)/ready-to-test: $(VENV)/ready
 demo: $(VENV)/ready
 	$(RUN) -m pixloc_ros demo $(if $(PACK),--pack $(PACK))
 
-# each process has one thread, and there are two more than cores, as tests of the node wait for it;
+# each process has one thread, and there is one more than cores, as tests of the node wait for it;
 # a file's tests stay together and share what they made
 test: lint site browser
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(RUN) -m pytest -n $$(($$(nproc) + 2)) \
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(RUN) -m pytest -n $$(($$(nproc) + 1)) \
 	  --dist loadfile --no-loadscope-reorder
 
 # the viewer is tested in Chromium; where there is none, and no right to install it, those tests

@@ -31,9 +31,11 @@ with suppress(ImportError):  # the few tests that need it are skipped without
     hypothesis.settings.load_profile("patient")
 
 SLOW = (
-    *("test_trouble", "test_sfm", "test_node", "test_lifecycle", "test_map_sources"),
-    *("test_trainer", "test_published", "test_benchmark", "test_ray_pool", "test_notebooks"),
-    *("test_packs", "test_cli", "test_original_pixloc", "test_replay", "test_map"),
+    *("test_trouble", "test_sfm", "test_benchmark", "test_lifecycle", "test_map_sources"),
+    *("test_trainer", "test_node", "test_cuda", "test_ray_pool", "test_cli", "test_published"),
+    *("test_viewer", "test_notebooks", "test_map", "test_patches", "test_alignment"),
+    *("test_replay", "test_localizer", "test_cpu", "test_examples", "test_packs", "test_player"),
+    *("test_map_set", "test_frames", "test_map_quality", "test_original_pixloc"),
 )
 """Files that take longest, in this order; begun with, they do not keep one process busy at the
 end."""

@@ -12,8 +12,8 @@ import torch
 
 from pixloc_ros.datasets import read_poses
 from pixloc_ros.datasets.text import ListError
-from pixloc_ros.localization.places import Places
 from pixloc_ros.localization.result import LocalizationResult
+from pixloc_ros.localization.viewpoints import Viewpoints
 from pixloc_ros.localization.views import View
 from pixloc_ros.mapping.health import Judgement
 from pixloc_ros.mapping.sources.refresh import CAMERAS, POSES
@@ -32,13 +32,13 @@ class FrameKeeper:
 
     def __init__(self, folder: Path, room_mb: float, warn: Callable[[str], object]) -> None:
         self._folder, self._left, self._warn = folder, room_mb * 2**20, warn
-        self._kept = Places()
+        self._kept = Viewpoints()
         self._open = True
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._left -= sum(f.stat().st_size for f in folder.iterdir() if f.is_file())
             if (folder / POSES).is_file():
-                self._kept = Places(read_poses(folder / POSES).values())
+                self._kept = Viewpoints(read_poses(folder / POSES).values())
         except (OSError, ListError) as error:
             self._end(str(error))
 

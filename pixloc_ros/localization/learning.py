@@ -11,9 +11,9 @@ import torch
 from pixloc_ros.localization.ageing import judge_points
 from pixloc_ros.localization.kept_frames import FrameKeeper
 from pixloc_ros.localization.map_set import MapSet, Submap
-from pixloc_ros.localization.places import Places
 from pixloc_ros.localization.result import LocalizationResult, Prior
 from pixloc_ros.localization.session_fits import SessionFits
+from pixloc_ros.localization.viewpoints import Viewpoints
 from pixloc_ros.localization.views import View
 from pixloc_ros.mapping.health import (
     HealthError,
@@ -59,7 +59,7 @@ class Learner:
         self._healths: dict[str, MapHealth] = {}
         self._submaps = {submap.name: submap for submap in map_set.submaps}
         self._fixed, self._refused = (
-            {name: Places(rest=SAME_VIEW) for name in self._submaps} for _ in range(2)
+            {name: Viewpoints(rest=SAME_VIEW) for name in self._submaps} for _ in range(2)
         )
         self._fits = {
             submap.name: SessionFits(submap.localizer.map.sessions)

@@ -17,8 +17,8 @@ from pixloc_ros.localization.motion import (
     intersect,
     propagate,
 )
-from pixloc_ros.localization.places import APART_DEG, APART_M
 from pixloc_ros.localization.result import LocalizationResult, Prior, Status
+from pixloc_ros.localization.viewpoints import APART_DEG, APART_M
 
 
 class State(str, Enum):
@@ -117,6 +117,31 @@ class FrameContext:
     odom_from_base: Pose | None
 
 
+SECOND = "waiting for a second estimate that agrees"
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """What an estimate is beside what is expected.
+
+    joined: the pose if it is believed. contradiction, doubt: why it is not believed at once, or
+    empty. elsewhere: the estimate that it waits for must be of another place.
+    """
+
+    joined: PoseEstimate
+    contradiction: str = ""
+    doubt: str = SECOND
+    elsewhere: bool = False
+
+
+def _is_apart(before: Pose | None, now: Pose | None) -> bool:
+    """Whether the robot, at odom_from_base, is at another place than before."""
+    if before is None or now is None:
+        return False
+    metres, radians = before.inverse().distance(now.inverse())
+    return float(metres) >= APART_M or math.degrees(float(radians)) >= APART_DEG
+
+
 class Tracker:
     """Turns single answers into fixes. Feed it `prior`, then `update`, frame by frame."""
 
@@ -196,39 +221,48 @@ class Tracker:
         if reason:
             self.refuse(frame.stamp, frame.odom_from_base)
             return None, replace(result, status=Status.REJECTED, reason=reason)
-        options = self.options
         weak = result.statistics.evenness < PARTIAL or result.statistics.fit < SURE_FIT
-        limit = options.weak_agreement if weak else options.agreement
-        contradiction, agreed, vague, far, joined = "", False, "", "", found
-        if self._known is not None:
-            expected = self._expected(self._known, frame)
-            contradiction = self._contradiction(expected, found, limit)
-            agreed = not contradiction
-            if agreed and weak and expected.sigma_m > options.confirm_m:
-                vague = (
-                    "not enough of the image agrees where the place is known only to "
-                    f"{expected.sigma_m:.2f} m: waiting for a second estimate that agrees"
-                )
-            if agreed and self.fix is not None:
-                far = self._contradiction(expected, found, options.weak_agreement)
-                # what was that far off, and is confirmed, is not averaged with what it corrects
-                joined = found if far else intersect(expected, found)
-        # The first fix, while nothing is known: an estimate that agrees with the one before it.
-        # One that began at an expectation and contradicts it may be no more than a bad start.
-        confirmed = (agreed or not result.from_prior) and self._confirm(found, frame, limit)
-        if far:
-            confirmed = confirmed and self._lasts(found, frame)
-            far += ": waiting for one from another place that agrees"
-        if (agreed and not vague and not far) or (confirmed and not (contradiction and self.fix)):
-            return self._believe(joined), result
-        reason = vague or "waiting for a second estimate that agrees"
+        limit = self.options.weak_agreement if weak else self.options.agreement
+        seen = self._compare(found, frame, weak, limit)
+        # what alignment made of a wrong expectation may be no more than a bad start
+        usable = not (seen.contradiction and result.from_prior)
+        confirmed = usable and self._confirm(found, frame, limit, seen.elsewhere)
+        agreed = not seen.contradiction and not seen.doubt
+        if agreed or (confirmed and not (seen.contradiction and self.fix)):
+            return self._believe(seen.joined), result
         if self.fix is not None:
             self.refuse(frame.stamp, frame.odom_from_base)
-            reason = contradiction or far or reason
+            reason = seen.contradiction or seen.doubt
             return None, replace(result, status=Status.REJECTED, reason=reason)
         self._heard = frame.stamp if self._known is None else self._heard
         self._enter(Event.CANDIDATE)
-        return None, replace(result, reason=reason)
+        return None, replace(result, reason=seen.doubt)
+
+    def _compare(
+        self, found: PoseEstimate, frame: FrameContext, weak: bool, limit: float
+    ) -> _Comparison:
+        """An estimate beside where the robot is expected. limit: standard deviations."""
+        if self._known is None:
+            return _Comparison(found)  # the first fix takes two
+        options = self.options
+        expected = self._expected(self._known, frame)
+        contradiction = self._contradiction(expected, found, limit)
+        if contradiction:
+            return _Comparison(found, contradiction)
+        doubt = ""
+        if weak and expected.sigma_m > options.confirm_m:
+            place = f"where the place is known only to {expected.sigma_m:.2f} m"
+            doubt = f"not enough of the image agrees {place}: {SECOND}"
+        if self.fix is None:
+            return _Comparison(found, doubt=doubt)
+        far = self._contradiction(expected, found, options.weak_agreement)
+        if far and self._known.odom_from_base is not None and found.odom_from_base is not None:
+            doubt = f"{far}: waiting for one from another place that agrees"
+            # if it is confirmed, what was expected erred by that much
+            sigmas, _, _ = disagreement(expected, found, options.motion)
+            expected = replace(expected, covariance=expected.covariance * sigmas**2)
+            return _Comparison(intersect(expected, found), doubt=doubt, elsewhere=True)
+        return _Comparison(intersect(expected, found), doubt=doubt)
 
     def refuse(self, stamp: float, odom_from_base: Pose | None = None) -> None:
         """A frame at `stamp` (seconds) gave no believable answer."""
@@ -265,32 +299,21 @@ class Tracker:
         self._heard = found.stamp
         return found
 
-    def _confirm(self, found: PoseEstimate, frame: FrameContext, limit: float) -> bool:
-        """Whether an estimate agrees with the candidate before it, whose place it takes."""
-        before, self._candidate = self._candidate, found
-        if before is not None:
-            expected = self._expected(before, frame)
-            if not self._contradiction(expected, found, limit):
-                return True
-        self._first = found
-        return False
+    def _confirm(
+        self, found: PoseEstimate, frame: FrameContext, limit: float, elsewhere: bool
+    ) -> bool:
+        """Whether an estimate agrees with the candidate before it, whose place it takes.
 
-    def _lasts(self, found: PoseEstimate, frame: FrameContext) -> bool:
-        """Whether an estimate agrees with the first of those before it that agree, and is of
-        another place than that, or much later: the same view says the same once more.
+        elsewhere: it must also be of another place than the first of those that agreed, or much
+        later: the same view says the same once more.
         """
-        first = self._first
-        if first is None:
+        before, self._candidate = self._candidate, found
+        if before is None or self._contradiction(self._expected(before, frame), found, limit):
+            self._first = found
             return False
-        limit = self.options.weak_agreement
-        if self._contradiction(self._expected(first, frame), found, limit):
-            return False
-        apart = False
-        if first.odom_from_base is not None and found.odom_from_base is not None:
-            before, now = first.odom_from_base.inverse(), found.odom_from_base.inverse()
-            metres, radians = before.distance(now)
-            apart = float(metres) >= APART_M or math.degrees(float(radians)) >= APART_DEG
-        return apart or found.stamp - first.stamp >= self.options.moved_after
+        first = self._first or before
+        late = found.stamp - first.stamp >= self.options.moved_after
+        return not elsewhere or late or _is_apart(first.odom_from_base, found.odom_from_base)
 
     def _expected(self, known: PoseEstimate, frame: FrameContext) -> PoseEstimate:
         return propagate(known, frame.stamp, frame.odom_from_base, self.options.motion)

@@ -691,6 +691,23 @@ def test_a_robot_that_stands_still_is_believed_in_the_end():
     assert fixed == pytest.approx(0.2 + TrackerOptions().moved_after)
 
 
+def test_where_there_is_no_odometry_nothing_contradicts_what_is_seen():
+    tracker = tracking(odometry=False, motion=MotionOptions(max_speed=0.1))
+    fix, _ = tracker.update(answer(0.1, 0.2, True), observed(0.2, odometry=False))
+    assert fix is not None
+
+
+def test_a_vague_estimate_that_is_confirmed_does_not_replace_a_sharper_expectation():
+    tracker = tracking()
+    here, fix = observed(0.1), None
+    for tenths in range(2, 24):
+        found = answer(0.1, 1.5, True, variance=0.36)
+        fix = tracker.update(found, replace(here, stamp=tenths / 10))[0] or fix
+    assert fix is not None
+    assert fix.sigma_m < 0.1
+    assert float((fix.map_from_base.translation - answer_base(0.1, 0.0)).norm()) < 0.1
+
+
 def answer_base(stamp, offset):
     place = (MAP_FROM_ODOM @ driven(stamp)).translation
     return place + torch.tensor([offset, 0, 0]).double()
@@ -704,15 +721,17 @@ def test_one_that_agrees_needs_none_from_elsewhere():
     assert tracker.update(answer(1.8, 0.2, True), observed(1.8))[0] is None
 
 
-def test_what_wanders_is_not_confirmed_from_elsewhere():
-    """Each agrees with the one before, but not with the first."""
-    tracker = tracking(moved_after=100.0)
-    for k in range(12):
-        stamp = 0.2 + 0.2 * k
-        fix, _ = tracker.update(answer(stamp, 0.18 + 0.03 * k, True), observed(stamp))
-        if k == 11:
-            break
-    assert fix is None
+def test_odometry_that_errs_by_a_sixth_costs_every_other_fix():
+    """A robot with tracks that turns, and a slow camera."""
+    tracker, fixes = tracking(), []
+    for second in range(1, 7):
+        turned = Pose.exp(torch.tensor([0, 0, 0, 0, 0, 0.5], dtype=torch.float64) * second)
+        told = Pose.exp(torch.tensor([0, 0, 0, 0, 0, 0.42], dtype=torch.float64) * second)
+        base = MAP_FROM_ODOM @ driven(0.1) @ turned
+        found = replace(answer(0.0, from_prior=True), cam_from_map=(base @ MOUNT).inverse())
+        frame = FrameContext(0.1 + second, MOUNT, driven(0.1) @ told)
+        fixes.append(tracker.update(found, frame)[0] is not None)
+    assert fixes == [False, True] * 3
 
 
 @WEAK

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pixloc_ros.geometry import Pose
-from pixloc_ros.localization.places import APART_DEG, APART_M, Places
+from pixloc_ros.localization.viewpoints import APART_DEG, APART_M, Viewpoints
 
 
 def looking(x, yaw_deg=0.0):
@@ -27,13 +27,13 @@ def looking(x, yaw_deg=0.0):
     ],
 )
 def test_places_are_apart_in_metres_or_degrees(pose, new):
-    places = Places([looking(0.0)])
+    places = Viewpoints([looking(0.0)])
     assert places.enter(pose) is new
     assert not places.enter(pose)
 
 
 def test_a_place_is_new_again_after_its_rest():
-    places = Places(rest=60.0)
+    places = Viewpoints(rest=60.0)
     assert [places.enter(looking(0.0), stamp) for stamp in (100, 159, 161, 200)] == [
         *(True, False, True, False)
     ]

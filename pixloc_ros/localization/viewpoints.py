@@ -13,8 +13,8 @@ APART_M, APART_DEG = 0.5, 15.0
 """Nearer to each other than both, two images are of one place."""
 
 
-class Places:
-    """Places, each remembered for `rest` seconds of stamps, which may jump."""
+class Viewpoints:
+    """Places with directions, each remembered for `rest` seconds of stamps, which may jump."""
 
     def __init__(self, poses: Iterable[Pose] = (), rest: float = math.inf) -> None:
         self._rest = rest
