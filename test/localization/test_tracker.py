@@ -697,6 +697,14 @@ def test_where_there_is_no_odometry_nothing_contradicts_what_is_seen():
     assert fix is not None
 
 
+def test_a_frame_without_odometry_tells_no_place():
+    tracker = tracking(motion=MotionOptions(max_speed=0.1, max_turn_deg=1.0))
+    assert tracker.update(answer(0.2, 0.4), observed(0.2, odometry=False))[0] is None
+    fix, result = tracker.update(answer(0.3, 0.2, True), observed(0.3))
+    assert fix is None
+    assert result.reason.endswith("another place that agrees")
+
+
 def test_a_vague_estimate_that_is_confirmed_does_not_replace_a_sharper_expectation():
     tracker = tracking()
     here, fix = observed(0.1), None
