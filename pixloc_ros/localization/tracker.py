@@ -148,6 +148,8 @@ class Tracker:
     def __init__(self, options: TrackerOptions | None = None) -> None:
         self.options = options or TrackerOptions()
         self.state = State.UNLOCALIZED
+        # stamp at which something last spoke for what is known
+        self._heard = -math.inf
         self._forget()
 
     def _forget(self) -> None:
@@ -157,13 +159,9 @@ class Tracker:
         self._candidate: PoseEstimate | None = None
         # the first of the candidates that agree with each other
         self._first: PoseEstimate | None = None
-        # stamp at which something last spoke for what is known
-        self._heard = -math.inf
 
     def _enter(self, event: Event) -> None:
         self.state = TRANSITIONS[self.state, event]
-        if self.state not in (State.TRACKING, State.COASTING):
-            self.fix = None
 
     def reset(self) -> None:
         """Forget everything, as after a jump of the clock."""
@@ -289,7 +287,8 @@ class Tracker:
             return
         self._forget()
         if moved:
-            self._candidate, self._first = candidate, first
+            assert candidate is not None
+            self._candidate, self._first, self._heard = candidate, first, candidate.stamp
         self._enter(Event.EXPIRED)
 
     def _believe(self, found: PoseEstimate) -> PoseEstimate:

@@ -237,6 +237,9 @@ def test_nothing_is_wrong_with_a_refusal_after_the_robot_was_moved():
         tracker.update(answer(stamp, offset=9.0), observed(stamp))
     tracker.update(refused(), observed(stamp + 0.1))
     assert tracker.state is State.LOST
+    # what was found there is remembered for as long as a fix would be
+    fix, _ = tracker.update(answer(stamp + 0.2, offset=9.0), observed(stamp + 0.2))
+    assert fix is not None
 
 
 def test_what_was_found_elsewhere_before_the_last_fix_does_not_count():
