@@ -235,6 +235,7 @@ def test_nothing_is_wrong_with_a_refusal_after_the_robot_was_moved():
     while tracker.state is not State.LOST:
         stamp += 0.1
         tracker.update(answer(stamp, offset=9.0), observed(stamp))
+    assert not tracker.holds(stamp)
     tracker.update(refused(), observed(stamp + 0.1))
     assert tracker.state is State.LOST
     # what was found there is remembered for as long as a fix would be
