@@ -124,8 +124,9 @@ SECOND = "waiting for a second estimate that agrees"
 class _Comparison:
     """What an estimate is beside what is expected.
 
-    joined: the pose if it is believed. contradiction, doubt: why it is not believed at once, or
-    empty. elsewhere: the estimate that it waits for must be of another place.
+    joined: the pose if it is believed. contradiction: how it contradicts, or empty. doubt: what it
+    waits for, or empty if it is believed at once. elsewhere: what it waits for must be of another
+    place.
     """
 
     joined: PoseEstimate
@@ -225,8 +226,7 @@ class Tracker:
         # what alignment made of a wrong expectation may be no more than a bad start
         usable = not (seen.contradiction and result.from_prior)
         confirmed = usable and self._confirm(found, frame, limit, seen.elsewhere)
-        agreed = not seen.contradiction and not seen.doubt
-        if agreed or (confirmed and not (seen.contradiction and self.fix)):
+        if not seen.doubt or (confirmed and not (seen.contradiction and self.fix)):
             return self._believe(seen.joined), result
         if self.fix is not None:
             self.refuse(frame.stamp, frame.odom_from_base)

@@ -695,9 +695,10 @@ def test_a_robot_that_stands_still_is_believed_in_the_end():
     assert fixed == pytest.approx(0.2 + TrackerOptions().moved_after)
 
 
-def test_where_there_is_no_odometry_nothing_contradicts_what_is_seen():
-    tracker = tracking(odometry=False, motion=MotionOptions(max_speed=0.1))
-    fix, _ = tracker.update(answer(0.1, 0.2, True), observed(0.2, odometry=False))
+@pytest.mark.parametrize(("before", "now"), [(False, False), (False, True), (True, False)])
+def test_where_there_is_no_odometry_nothing_contradicts_what_is_seen(before, now):
+    tracker = tracking(before, motion=MotionOptions(max_speed=0.1))
+    fix, _ = tracker.update(answer(0.1, 0.2, True), observed(0.2, odometry=now))
     assert fix is not None
 
 
