@@ -243,6 +243,24 @@ def test_nothing_is_wrong_with_a_refusal_after_the_robot_was_moved():
     assert fix is not None
 
 
+def test_where_the_robot_was_moved_to_is_forgotten_in_the_end():
+    tracker, stamp = tracking(), 0.1
+    while tracker.state is not State.LOST:
+        stamp += 0.1
+        tracker.update(answer(stamp, offset=9.0), observed(stamp))
+    for _ in range(12):
+        stamp += 1.0
+        tracker.update(refused(), observed(stamp))
+    assert tracker.update(answer(stamp, offset=9.0), observed(stamp))[0] is None
+
+
+def test_a_frame_without_odometry_does_not_make_odometry_forgotten():
+    tracker = tracking()
+    tracker.update(refused(), observed(0.2, odometry=False))
+    covariance = tracker.prior(observed(2.0)).covariance
+    assert float(covariance[:3, :3].diagonal().sum().sqrt()) < 0.2
+
+
 def test_what_was_found_elsewhere_before_the_last_fix_does_not_count():
     tracker = tracking()
     tracker.update(answer(0.2, offset=9.0), observed(0.2))
