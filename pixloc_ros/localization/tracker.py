@@ -276,12 +276,9 @@ class Tracker:
         vague = self._is_vague(expected)
         # the last of the estimates that agree: mere time speaks for nothing
         candidate, first = self._candidate, self._first
-        moved = (
-            self.fix is not None
-            and candidate is not None
-            and first is not None
-            and candidate.stamp - first.stamp >= options.moved_after
-        )
+        moved = False
+        if self.fix is not None and candidate is not None and first is not None:
+            moved = candidate.stamp - first.stamp >= options.moved_after
         if not (late or vague or moved):
             self._enter(Event.REFUSED)
             return
@@ -310,7 +307,8 @@ class Tracker:
         if before is None or self._contradiction(self._expected(before, frame), found, limit):
             self._first = found
             return False
-        first = self._first or before
+        first = self._first
+        assert first is not None  # as long as there is a candidate
         late = found.stamp - first.stamp >= self.options.moved_after
         return not elsewhere or late or _is_apart(first.odom_from_base, found.odom_from_base)
 
