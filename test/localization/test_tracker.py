@@ -348,6 +348,8 @@ def test_gravity_is_looked_at_when_asked_to():
     assert result.status is Status.REJECTED
     assert "tilted by 8 deg" in result.reason
     assert strict.update(answer(0.0, tilt=0.05), observed(0.0))[1].ok
+    # without odometry nothing says where down is
+    assert strict.update(answer(0.0, **leaning), observed(0.0, odometry=False))[1].ok
 
 
 def hint(stamp, offset=0.0, sigma=0.3):
