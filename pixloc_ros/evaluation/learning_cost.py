@@ -3,8 +3,8 @@
 `python -m pixloc_ros.evaluation.learning_cost --map place.pixmap.h5 --queries FOLDER --near 0.1 5`
 
 FOLDER holds `images/NAME`, `queries_with_intrinsics.txt` (hloc) and `gt_poses.txt`. The queries
-are localized in their order, several times over, with each way to learn; what is kept is thrown
-away.
+are localized in their order, several times over, as on drives an hour apart, with each way to
+learn; what is kept is thrown away.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pixloc_ros.evaluation.robustness import is_near, known_queries
 from pixloc_ros.features import FeatureNetwork, open_network, read_image
 from pixloc_ros.geometry import Camera, Pose
 from pixloc_ros.localization import MapSet, View
-from pixloc_ros.localization.learning import LEARN, Learner
+from pixloc_ros.localization.learning import LEARN, SAME_VIEW, Learner
 from pixloc_ros.mapping.health import REST, MapHealth, health_path
 
 
@@ -76,7 +76,7 @@ def learning_cost(
                 answer = maps.localize_views(views)
                 if answer.ok:
                     begun = time.perf_counter()
-                    learner.add(answer, views, REST * step)
+                    learner.add(answer, views, SAME_VIEW * number + REST * step)
                     milliseconds.append(1e3 * (time.perf_counter() - begun))
                 if number + 1 < passes or not answer.ok:
                     continue
