@@ -512,6 +512,14 @@ def test_odometry_errs_by_a_share_of_the_way_and_of_the_turns():
     assert after.sigma_deg == pytest.approx(0.1 * math.degrees(1.0))
 
 
+def test_without_odometry_the_robot_moves_half_as_fast_as_it_can():
+    here = PoseEstimate(0.0, MAP_FROM_ODOM, torch.zeros(6, 6).double(), None)
+    options = MotionOptions(max_speed=3.0, max_turn_deg=40.0)
+    later = propagate(here, 0.2, None, options)
+    assert later.sigma_m == pytest.approx(0.5 * 3.0 * 0.2)
+    assert later.sigma_deg == pytest.approx(0.5 * 40.0 * 0.2)
+
+
 def test_in_many_steps_odometry_errs_as_in_one():
     start = Pose.identity(dtype=torch.float64)
     belief = PoseEstimate(0.0, start, torch.zeros(6, 6).double(), start)
