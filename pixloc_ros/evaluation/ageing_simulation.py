@@ -37,11 +37,13 @@ from pixloc_ros.localization import (
     Moment,
     Pipeline,
     PoseEstimate,
+    TrackerOptions,
     View,
 )
 from pixloc_ros.localization.learning import Learner
 from pixloc_ros.mapping import build_map, read_colmap
 from pixloc_ros.mapping.sources.refresh import POSES
+from pixloc_ros.options import override
 
 MAPS = ("static", "adapted", "refreshed")
 DAY, LAP = 86_400.0, 40.0
@@ -73,8 +75,15 @@ class Drive:
 class Simulation:
     """A folder with the maps, and the room they are of."""
 
-    def __init__(self, folder: Path, network: FeatureNetwork, references: int, seed: int) -> None:
-        self._folder, self._network = folder, network
+    def __init__(
+        self,
+        folder: Path,
+        network: FeatureNetwork,
+        references: int,
+        seed: int,
+        tracker: TrackerOptions | None = None,
+    ) -> None:
+        self._folder, self._network, self._tracker = folder, network, tracker
         self.room = ChangingRoom(seed)
         model, width, height, params = INTRINSICS
         self._camera = Camera.from_colmap(model, width, height, params)
@@ -115,7 +124,7 @@ class Simulation:
         odometry = Pose.identity(dtype=torch.float64)
         with MapSet(self._map(name), self._network) as maps:
             learner = Learner(maps, learn, print, kept)
-            pipeline = Pipeline(maps.localize_views)
+            pipeline = Pipeline(maps.localize_views, self._tracker)
             # the robot starts where it stood at night
             begin = torch.tensor(START).double().square().repeat_interleave(3).diag()
             pipeline.hint(PoseEstimate(morning, bases[0], begin, odometry, frame="map"))
@@ -197,10 +206,16 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--every", type=int, default=10, help="days between refreshed maps")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--json", type=Path, metavar="FILE")
-    given = parser.parse_args(arguments)
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="tracker settings, as motion.drift=0.03"
+    )
+    given = parser.parse_intermixed_args(arguments)
     try:
+        tracker = override(TrackerOptions(), given.overrides)
         given.folder.mkdir(parents=True, exist_ok=True)
-        simulation = Simulation(given.folder, open_network(None), given.references, given.seed)
+        simulation = Simulation(
+            given.folder, open_network(None), given.references, given.seed, tracker
+        )
         drives: list[Drive] = []
         for day in tqdm(range(given.days), unit="day"):
             drives += simulation.drive(given.frames)

@@ -20,7 +20,7 @@ known vaguely only."""
 
 @dataclass
 class GateOptions:
-    """A pose is refused below these.
+    """A pose is refused below these, or above those that are called max.
 
     min_points: visible points. min_visible: share of the compared points inside the image.
     min_fit: inlier share on a scale where 0 is chance and 1 is what two references of the map

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from pixloc_ros.localization.ageing import judge_points
@@ -154,7 +155,7 @@ class Learner:
             self._warn(
                 f"{gone.mean():.0%} of the points of {submap.name} are gone: build it again"
             )
-            return
+            gone = np.zeros(len(gone), bool)
         submap.localizer.leave_out_points(gone)
 
     def close(self) -> None:

@@ -48,6 +48,7 @@ def test_one_night_a_week():
 def test_three_maps_are_driven_by(tmp_path, capsys):
     report = tmp_path / "days.json"
     small = ["--days", "1", "--frames", "6", "--references", "16", "--every", "1"]
+    small += ["motion.drift=0.06"]
     assert run(["--folder", str(tmp_path / "room"), *small, "--json", str(report)]) == 0
     drives = json.loads(report.read_text())
     assert [drive["map"] for drive in drives] == ["static", "adapted", "refreshed"]
@@ -57,3 +58,8 @@ def test_three_maps_are_driven_by(tmp_path, capsys):
     assert "nothing was kept" in capsys.readouterr().out
     plot_days(tmp_path / "days.png", drives)
     assert read_image(tmp_path / "days.png").std() > 5
+
+
+def test_a_setting_that_the_tracker_does_not_have(tmp_path, capsys):
+    assert run(["--folder", str(tmp_path), "motion.drfit=0.1"]) == 1
+    assert "drift" in capsys.readouterr().err

@@ -93,6 +93,25 @@ def test_a_place_as_it_was_loses_nothing(place):
     assert points.gone.mean() < 0.01
 
 
+def test_a_map_of_which_too_much_is_gone_is_used_whole(place, monkeypatch):
+    """Also by a robot that went on without some of it before."""
+    maps, frame, images = place
+    image = changed(read_image(images / frame.name))
+    warned = []
+    learner = Learner(maps, "adapt", warned.append)
+    whole = drive(maps, learner, image, frame).reprojections[0].points
+    learner.look_again()
+    without = drive(maps, learner, image, frame, fixes=0).reprojections[0].points
+    assert set(whole) - set(without)
+    assert not warned
+    monkeypatch.setattr(learning, "MOST_GONE", 0.0)
+    learner.look_again()
+    again = drive(maps, learner, image, frame, fixes=0).reprojections[0].points
+    learner.close()
+    assert set(again) == set(whole)
+    assert "are gone: build it again" in warned[0]
+
+
 def test_who_stands_somewhere_says_it_once(place):
     """A fork-lift before a parked robot hides what is behind it for as long as it likes."""
     maps, frame, images = place
