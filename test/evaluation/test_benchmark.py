@@ -204,9 +204,11 @@ def test_references_apart_from_the_others_are_left_out(minis, monkeypatch):
 
 
 def test_what_was_published_for_each_benchmark():
-    for name in LAYOUTS:
-        assert options_of(LAYOUTS[name], ["procedure=published"]).experiment.startswith("pixloc_")
-        found = options_of(LAYOUTS[name], ["procedure=published", "start=poses"])
+    ran = [layout for layout in LAYOUTS.values() if layout.published]
+    assert {"7Scenes", "Cambridge", "Aachen", "CMU", "RobotCar"} <= {each.name for each in ran}
+    for layout in ran:
+        assert options_of(layout, ["procedure=published"]).experiment.startswith("pixloc_")
+        found = options_of(layout, ["procedure=published", "start=poses"])
         assert found.refinement.layer_indices == [0, 1]
         assert found.refinement.point_selection == "inliers"
     aachen = options_of(LAYOUTS["Aachen-v1.1"], ["procedure=published"])
