@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -25,11 +26,11 @@ class Transforms:
     """As the buffer of a node, which takes stamps as messages."""
 
     def __init__(self):
-        self.store, self.asked, self.meanwhile = TransformStore(10.0), 0, lambda: None
+        self.store, self.asked, self.meanwhile = TransformStore(10.0), Counter(), lambda: None
 
     def lookup(self, target, source, stamp=None):
-        self.asked += target == "odom"
-        if self.asked > 1:  # once in vain
+        self.asked[target, source] += 1
+        if self.asked[target, source] > 1:  # once in vain
             self.meanwhile()
         nanoseconds = None if stamp is None else Time.from_msg(stamp).nanoseconds
         return self.store.lookup(target, source, nanoseconds)
@@ -160,7 +161,7 @@ def test_a_moving_mount_is_waited_for_and_an_unknown_one_is_not():
     _, frame, reason = robot.observer.observe((picture("mast", stamp=9.0),), 0.03)
     assert frame is None
     assert reason.startswith("mast is known on base_link at other times, not at the image's stamp")
-    robot.transforms.asked = 0
+    robot.transforms.asked.clear()
     _, frame, reason = robot.observer.observe((picture("nowhere"),), 60.0)
     assert "no transform connects base_link and nowhere" in reason
-    assert robot.transforms.asked == 2
+    assert robot.transforms.asked.total() == 2
