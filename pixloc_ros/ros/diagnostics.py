@@ -135,7 +135,7 @@ def device_status(name: str, device: str, health: Health) -> DiagnosticStatus:
 def frame_status(
     name: str, stamp: float, outcome: Outcome, milliseconds: float
 ) -> DiagnosticStatus:
-    """`~/status`: what became of one frame, with its stamp."""
+    """`pixloc/status`: what became of one frame, with its stamp."""
     estimate, statistics = outcome.estimate, outcome.estimate.statistics
     fixed = outcome.fix is not None
     return _status(
