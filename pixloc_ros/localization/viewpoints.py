@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
+from itertools import product
 
 import torch
 
@@ -18,18 +20,31 @@ class Viewpoints:
 
     def __init__(self, poses: Iterable[Pose] = (), rest: float = math.inf) -> None:
         self._rest = rest
-        self._known = [(pose, 0.0) for pose in poses]
+        # by cells of APART_M: what is near lies in the same one or beside it
+        self._cells: defaultdict[tuple[int, ...], list[tuple[Pose, float]]] = defaultdict(list)
+        for pose in poses:
+            self._cells[_cell(pose)].append((pose, 0.0))
 
     def enter(self, cam_from_map: Pose, stamp: float = 0.0) -> bool:
         """Whether a pose (batch shape ()) is at a new place, which is remembered from now on.
 
         stamp: seconds.
         """
-        self._known = [(pose, at) for pose, at in self._known if abs(stamp - at) < self._rest]
-        if self._known:
-            poses = Pose.stack([pose for pose, _ in self._known])
-            metres, radians = poses.distance(cam_from_map)
+        cell, near = _cell(cam_from_map), []
+        for step in product((-1, 0, 1), repeat=3):
+            beside = tuple(c + s for c, s in zip(cell, step, strict=True))
+            if beside in self._cells:
+                fresh = [e for e in self._cells[beside] if abs(stamp - e[1]) < self._rest]
+                self._cells[beside] = fresh
+                near += [pose for pose, _ in fresh]
+        if near:
+            metres, radians = Pose.stack(near).distance(cam_from_map)
             if bool(((metres < APART_M) & (torch.rad2deg(radians) < APART_DEG)).any()):
                 return False
-        self._known.append((cam_from_map, stamp))
+        self._cells[cell].append((cam_from_map, stamp))
         return True
+
+
+def _cell(cam_from_map: Pose) -> tuple[int, ...]:
+    centre = cam_from_map.inverse().translation
+    return tuple(math.floor(c / APART_M) for c in centre.tolist())

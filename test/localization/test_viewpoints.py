@@ -32,6 +32,21 @@ def test_places_are_apart_in_metres_or_degrees(pose, new):
     assert not places.enter(pose)
 
 
+def test_what_is_near_is_found_whatever_lies_around():
+    """As among all that was ever looked from."""
+    generator = torch.Generator().manual_seed(0)
+    places, known = Viewpoints(), []
+    for _ in range(300):
+        numbers = torch.rand(6, generator=generator, dtype=torch.float64) * 4 - 2
+        pose = Pose.exp(numbers * torch.tensor([1, 1, 0.5, 0.05, 0.05, 0.3])).inverse()
+        alike = [pose.distance(other) for other in known]
+        old = any(m < APART_M and math.degrees(r) < APART_DEG for m, r in alike)
+        assert places.enter(pose) is not old
+        if not old:
+            known.append(pose)
+    assert 50 < len(known) < 280
+
+
 def test_a_place_is_new_again_after_its_rest():
     places = Viewpoints(rest=60.0)
     assert [places.enter(looking(0.0), stamp) for stamp in (100, 159, 161, 200)] == [
