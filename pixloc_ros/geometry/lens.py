@@ -77,7 +77,7 @@ def flatten(lens: Lens, points: Tensor, shape: Tensor) -> Flat:
         slope = factor * factor * shape[..., 0] / root
         valid = valid & (4 * shape[..., 0] * squared < 1 - 1e-6)
     else:
-        raise NotImplementedError(lens)
+        raise ValueError(f"{lens!r} has no formula here")
 
     def jacobian() -> Tensor:
         bent = factor[..., None, None] * _identity(plane) + 2 * slope[..., None, None] * (
@@ -190,6 +190,6 @@ def unflatten(lens: Lens, plane: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]
         root = inside.clamp(min=1e-12).sqrt()
         forward = (1 - beta * alpha * alpha * squared) / (alpha * root + 1 - alpha)
     elif lens is not Lens.PERSPECTIVE:
-        raise NotImplementedError(lens)
+        raise ValueError(f"{lens!r} has no formula here")
     rays = torch.cat([plane, forward[..., None]], -1)
     return rays / rays.norm(dim=-1, keepdim=True), valid

@@ -18,7 +18,7 @@ from pixloc_ros.localization.motion import (
     propagate,
 )
 from pixloc_ros.localization.result import LocalizationResult, Prior, Status
-from pixloc_ros.localization.viewpoints import APART_DEG, APART_M
+from pixloc_ros.localization.viewpoints import of_one_place
 
 
 class State(str, Enum):
@@ -139,8 +139,7 @@ def _is_apart(before: Pose | None, now: Pose | None) -> bool:
     """Whether the robot, at odom_from_base, is at another place than before."""
     if before is None or now is None:
         return False
-    metres, radians = before.inverse().distance(now.inverse())
-    return float(metres) >= APART_M or math.degrees(float(radians)) >= APART_DEG
+    return not bool(of_one_place(before.inverse(), now.inverse()))
 
 
 class Tracker:

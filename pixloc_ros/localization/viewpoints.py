@@ -8,11 +8,21 @@ from collections.abc import Iterable
 from itertools import product
 
 import torch
+from torch import Tensor
 
 from pixloc_ros.geometry import Pose
 
 APART_M, APART_DEG = 0.5, 15.0
 """Nearer to each other than both, two images are of one place."""
+
+
+def of_one_place(cam_from_map: Pose, other: Pose) -> Tensor:
+    """Whether poses (...) look from about the same place in about the same direction, (...) bool.
+
+    Of a base as of a camera.
+    """
+    metres, radians = cam_from_map.distance(other)
+    return (metres < APART_M) & (torch.rad2deg(radians) < APART_DEG)
 
 
 class Viewpoints:
@@ -37,10 +47,8 @@ class Viewpoints:
                 fresh = [e for e in self._cells[beside] if abs(stamp - e[1]) < self._rest]
                 self._cells[beside] = fresh
                 near += [pose for pose, _ in fresh]
-        if near:
-            metres, radians = Pose.stack(near).distance(cam_from_map)
-            if bool(((metres < APART_M) & (torch.rad2deg(radians) < APART_DEG)).any()):
-                return False
+        if near and bool(of_one_place(Pose.stack(near), cam_from_map).any()):
+            return False
         self._cells[cell].append((cam_from_map, stamp))
         return True
 
